@@ -4,7 +4,7 @@ import "fmt"
 
 // Decider is the pure core of an aggregate with state S and commands C. Its two
 // functions do no I/O, read no clock and draw nothing at random. The zero S is
-// the state before the first event.
+// the state before the first event. C may be an interface, any included.
 type Decider[S, C any] struct {
 	// Decide returns the payloads of the events that command causes in state,
 	// none if there is nothing to do, or the error that refuses it.
@@ -19,7 +19,7 @@ type Decider[S, C any] struct {
 // of work has recorded in the stream is folded in too. A stream that does not
 // exist is the zero S at version 0. It costs one read and decode of the stream,
 // once for all loads of a unit of work with the same S.
-func Load[S, C any](tx *Tx, d Decider[S, C], stream string) (S, error) {
+func (d Decider[S, C]) Load(tx *Tx, stream string) (S, error) {
 	key := loadKey[S]{}
 	p := tx.streams[stream]
 	if p != nil {
@@ -67,10 +67,10 @@ func (l *loaded[S]) fold(evolve func(S, any) S, pending []any) S {
 	return l.state
 }
 
-// Decide loads stream, decides command on its state, records the events and
-// returns the state after them. The error of d.Decide is returned as it is.
-func Decide[S, C any](tx *Tx, d Decider[S, C], stream string, command C) (S, error) {
-	state, err := Load(tx, d, stream)
+// Do loads stream, decides command on its state, records the events and returns
+// the state after them. The error of d.Decide is returned as it is.
+func (d Decider[S, C]) Do(tx *Tx, stream string, command C) (S, error) {
+	state, err := d.Load(tx, stream)
 	if err != nil {
 		return state, err
 	}
@@ -81,5 +81,5 @@ func Decide[S, C any](tx *Tx, d Decider[S, C], stream string, command C) (S, err
 	if err := tx.Record(stream, payloads...); err != nil {
 		return state, err
 	}
-	return Load(tx, d, stream)
+	return d.Load(tx, stream)
 }

@@ -14,7 +14,7 @@
 //	books := eventstore.Decider[Book, any]{Decide: decide, Evolve: evolve}
 //
 //	_, err = eventstore.Update(ctx, store, registry, func(tx *eventstore.Tx) error {
-//		_, err := eventstore.Decide(tx, books, "book-42", Lend{To: "ann"})
+//		_, err := books.Do(tx, "book-42", Lend{To: "ann"})
 //		return err
 //	})
 //
@@ -157,8 +157,8 @@ type Restorer interface {
 	// Restore adds records behind the event at position after, which must be
 	// the head of the log, all or none, and returns the new head. Neighbours
 	// with the same Append become one append; positions are drawn anew.
-	// Versions must continue their streams, IDs must be new, and the limits of
-	// one append hold for the call. Errors are those of Append; a head that is
+	// Versions must continue their streams, IDs must be new, Append and
+	// RecordedAt must be set, and the limits of one append hold for the call. Errors are those of Append; a head that is
 	// not at after is a *ConflictError without a stream.
 	Restore(ctx context.Context, after Position, records []Recorded) (Position, error)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
@@ -142,11 +143,30 @@ func checkName(field, name string, limit int) error {
 	return nil
 }
 
-// ValidateRestore checks the records of Restorer.Restore as Validate does those of an append.
+// ValidateRestore checks the records of Restorer.Restore as Validate does the
+// events of an append; beyond that each has a version and an Append from 1, and
+// a time in UTC, in whole microseconds, of the years 1 to 9999.
 func ValidateRestore(records []Recorded) error {
 	events := make([]Event, len(records))
 	for i, r := range records {
 		events[i] = r.Event
 	}
-	return Validate(events, nil)
+	if err := Validate(events, nil); err != nil {
+		return err
+	}
+	for i, r := range records {
+		rule := ""
+		switch at := r.RecordedAt; {
+		case r.Version == 0:
+			rule = "versions count from 1"
+		case r.Append == 0:
+			rule = "a record names the append it came in"
+		case at.IsZero() || at.Location() != time.UTC || !at.Equal(at.Truncate(time.Microsecond)) || at.Year() < 1 || at.Year() > 9999:
+			rule = "it is recorded at a UTC time in whole microseconds, of the years 1 to 9999"
+		}
+		if rule != "" {
+			return NotApplied(&InputError{Field: fmt.Sprintf("records[%d]", i), Rule: rule})
+		}
+	}
+	return nil
 }

@@ -1,0 +1,172 @@
+package sqlite
+
+import (
+	"context"
+	"iter"
+	"slices"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	driver "zombiezen.com/go/sqlite"
+
+	"github.com/rollforward/rollforward/eventstore"
+)
+
+// A page is what one short read copies out before the consumer sees any of it.
+const (
+	pageRows   = 256
+	pageBytes  = 1 << 20 // of payloads and metadata; one more event may exceed it
+	pageLooked = 4096    // rows looked at and left out
+)
+
+type page struct {
+	records []eventstore.Recorded
+	rows    int // at most
+	bytes   int // of data and metadata
+	looked  int
+}
+
+// full reports whether the read has to end.
+func (p *page) full() bool {
+	return len(p.records) >= p.rows || p.bytes >= pageBytes || p.looked >= pageLooked
+}
+
+func (p *page) add(r eventstore.Recorded) {
+	p.records = append(p.records, r)
+	p.bytes += len(r.Data) + len(r.Meta)
+}
+
+// Read yields what q selects; see eventstore.Store. It reads by pages of at most
+// 256 events and about 1 MiB, each on a connection of its own that is back before
+// the consumer sees the first of them. See query.go for what a query costs.
+func (s *Store) Read(ctx context.Context, q eventstore.Query) iter.Seq2[eventstore.Recorded, error] {
+	return func(yield func(eventstore.Recorded, error) bool) {
+		fail := func(err error) { yield(eventstore.Recorded{}, err) }
+		if err := q.Validate(); err != nil {
+			fail(err)
+			return
+		}
+		var p *plan
+		for read := 0; p == nil || !p.done; {
+			page := page{rows: pageRows}
+			if q.Limit > 0 {
+				page.rows = min(page.rows, q.Limit-read)
+			}
+			err := s.read(ctx, func(c *conn) (err error) {
+				if p == nil {
+					if p, err = newPlan(c, q); err != nil {
+						return err
+					}
+				}
+				return p.fill(c, &page)
+			})
+			if err != nil {
+				fail(err)
+				return
+			}
+			for i := range page.records {
+				if err := s.usable(ctx); err != nil {
+					fail(err)
+					return
+				}
+				if !yield(page.records[i], nil) {
+					return
+				}
+			}
+			if read += len(page.records); read == q.Limit && read > 0 {
+				return
+			}
+		}
+	}
+}
+
+// Version returns where a stream stands; see eventstore.Store. It costs two
+// look-ups in indexes.
+func (s *Store) Version(ctx context.Context, stream string) (version uint64, err error) {
+	if err := (eventstore.Query{Streams: []string{stream}}).Validate(); err != nil {
+		return 0, err
+	}
+	err = s.read(ctx, func(c *conn) error {
+		_, version, err = c.version(stream)
+		return err
+	})
+	return version, err
+}
+
+// Head returns the position of the last event, or 0.
+func (s *Store) Head(ctx context.Context) (head eventstore.Position, err error) {
+	err = s.read(ctx, func(c *conn) error {
+		head, err = c.head()
+		return err
+	})
+	return head, err
+}
+
+// columns are those that record reads, in its order.
+const columns = "position, append, id, stream, version, type, schema, recorded_at, tags, meta, data"
+
+const (
+	colPosition = 0
+	colStream   = 3
+	colVersion  = 4
+	colType     = 5
+	colTags     = 8
+)
+
+const (
+	sqlNameOf = "SELECT name FROM streams WHERE key = ?"
+	sqlTypeOf = "SELECT name FROM types WHERE key = ?"
+)
+
+// record copies the row at which stmt stands. The bytes share one allocation.
+func (c *conn) record(stmt *driver.Stmt) (r eventstore.Recorded, err error) {
+	if r.ID, err = id(stmt, 2); err != nil {
+		return r, err
+	}
+	if r.Stream, err = c.name(c.streams, sqlNameOf, stmt.ColumnInt64(colStream)); err != nil {
+		return r, err
+	}
+	if r.Type, err = c.name(c.types, sqlTypeOf, stmt.ColumnInt64(colType)); err != nil {
+		return r, err
+	}
+	if r.Tags, err = tags(stmt); err != nil {
+		return r, err
+	}
+	r.Position = eventstore.Position(stmt.ColumnInt64(0))
+	r.Append = eventstore.Position(stmt.ColumnInt64(1))
+	r.Version = uint64(stmt.ColumnInt64(4))
+	r.Schema = stmt.ColumnInt(6)
+	r.RecordedAt = time.UnixMicro(stmt.ColumnInt64(7)).UTC()
+	meta, data := stmt.ColumnLen(9), stmt.ColumnLen(10)
+	both := make([]byte, meta+data)
+	if meta > 0 {
+		r.Meta = both[:meta:meta]
+		stmt.ColumnBytes(9, r.Meta)
+	}
+	r.Data = both[meta:]
+	stmt.ColumnBytes(10, r.Data)
+	return r, nil
+}
+
+// tags returns the tags of the row at which stmt stands.
+func tags(stmt *driver.Stmt) ([]string, error) {
+	if stmt.ColumnIsNull(colTags) {
+		return nil, nil
+	}
+	var tags []string
+	if err := json.Unmarshal(bytes(stmt, colTags), &tags); err != nil {
+		return nil, damaged("tags of the event at position %d: %v", stmt.ColumnInt64(0), err)
+	}
+	return tags, nil
+}
+
+// hasAll reports whether the row at which stmt stands has all the tags wanted.
+func hasAll(stmt *driver.Stmt, wanted []string) (bool, error) {
+	found, err := tags(stmt)
+	for _, tag := range wanted {
+		if !slices.Contains(found, tag) {
+			return false, err
+		}
+	}
+	return true, err
+}

@@ -99,8 +99,9 @@ type Store interface {
 	// of the call. An error is yielded once, last, with a zero Recorded.
 	//
 	// Reads of the log form a stable prefix: once a read that names no streams
-	// has yielded a position, no later commit brings an event at or below it. A
-	// read that names streams is complete for them at once. No read holds a
+	// has yielded a position, no later commit brings an event at or below it, and
+	// without a Limit it never ends in the middle of an append. A read that names
+	// streams is complete for them at once. No read holds a
 	// transaction while its consumer thinks, and none loads its whole result.
 	// Reading after a position the log has never reached fails with ErrRewound.
 	Read(ctx context.Context, q Query) iter.Seq2[Recorded, error]

@@ -37,7 +37,7 @@ type Upcaster struct {
 	from     int
 	old, new reflect.Type
 	decode   func(data []byte, options json.Options) (any, error)
-	apply    func(any) (any, error) // nil for the current schema
+	apply    func(any) (any, error)
 }
 
 // Tagged is a payload that says under which tags its event is to be found.
@@ -136,8 +136,10 @@ func (t *EventType) check() error {
 		if u.decode == nil {
 			return fmt.Errorf("event type %q has no upcaster from schema %d", t.name, i+1)
 		}
-		if u.apply != nil && u.new != t.steps[i+1].old {
-			return fmt.Errorf("event type %q: the upcaster from schema %d returns %v, the next takes %v", t.name, i+1, u.new, t.steps[i+1].old)
+	}
+	for i, u := range t.steps[:t.schema-1] {
+		if next := t.steps[i+1].old; u.new != next {
+			return fmt.Errorf("event type %q: the upcaster from schema %d returns %v, the next takes %v", t.name, i+1, u.new, next)
 		}
 	}
 	return nil

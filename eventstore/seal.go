@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -41,26 +42,27 @@ func (r *Registry) options(t *EventType, event uuid.UUID) (json.Options, error) 
 		return nil, fmt.Errorf("event type %q has sealed fields: give the registry a Sealer", t.name)
 	}
 	seal := func(enc *jsontext.Encoder, s Secret) error {
-		sealed, err := r.sealer.Seal(event, string(enc.StackPointer()), []byte(s))
+		sealed, err := r.sealer.Seal(event, place(enc), []byte(s))
 		if err != nil {
 			return err
 		}
 		return enc.WriteToken(jsontext.String(sealedPrefix + base64.StdEncoding.EncodeToString(sealed)))
 	}
 	unseal := func(dec *jsontext.Decoder, s *Secret) error {
+		field := place(dec)
 		token, err := dec.ReadToken()
 		if err != nil {
 			return err
 		}
 		text, ok := strings.CutPrefix(token.String(), sealedPrefix)
 		if token.Kind() != '"' || !ok {
-			return fmt.Errorf("field %s is not sealed", dec.StackPointer())
+			return fmt.Errorf("field %s is not sealed", field)
 		}
 		sealed, err := base64.StdEncoding.DecodeString(text)
 		if err != nil {
 			return err
 		}
-		plain, err := r.sealer.Unseal(event, string(dec.StackPointer()), sealed)
+		plain, err := r.sealer.Unseal(event, field, sealed)
 		*s = Secret(plain)
 		return err
 	}
@@ -68,6 +70,25 @@ func (r *Registry) options(t *EventType, event uuid.UUID) (json.Options, error) 
 		json.WithMarshalers(json.MarshalToFunc(seal)),
 		json.WithUnmarshalers(json.UnmarshalFromFunc(unseal)),
 	), nil
+}
+
+// place returns the JSON Pointer of the value that an encoder or decoder comes
+// to next. Its own StackPointer names the last one that it has passed, which
+// within an array is the element before.
+func place(stack interface {
+	StackDepth() int
+	StackIndex(int) (jsontext.Kind, int64)
+	StackPointer() jsontext.Pointer
+}) string {
+	pointer := stack.StackPointer()
+	kind, n := stack.StackIndex(stack.StackDepth())
+	if kind != '[' {
+		return string(pointer)
+	}
+	if n > 0 {
+		pointer = pointer.Parent()
+	}
+	return string(pointer.AppendToken(strconv.FormatInt(n, 10)))
 }
 
 // hasSecret reports whether a value of type t can hold a Secret.

@@ -85,7 +85,7 @@ func pause(ctx context.Context, attempt int) error {
 type Tx struct {
 	Meta  Metadata         // of the events recorded from here on
 	Tags  []string         // of the events recorded from here on, behind those of the payload
-	NewID func() uuid.UUID // of the events recorded from here on; nil is version 7
+	NewID func() uuid.UUID // of the events recorded from here on; nil is version 7. A derived ID that is taken by other bytes is ErrDuplicate
 
 	ctx      context.Context
 	store    Store

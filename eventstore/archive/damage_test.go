@@ -47,7 +47,7 @@ func TestACutIsNoticedAtEveryByte(t *testing.T) {
 	}
 }
 
-func TestAChangeIsNoticedAtEveryByte(t *testing.T) {
+func TestAChangeIsNoticedAtEveryByteAtFullSize(t *testing.T) {
 	file := export(t, library(t))
 	flips := []byte{1, 32, 2, 4, 8, 16, 64, 128, 0x2a}
 	if race.Enabled {

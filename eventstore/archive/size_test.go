@@ -61,7 +61,7 @@ func (s *endless) Restore(_ context.Context, after eventstore.Position, records 
 	return after + eventstore.Position(len(records)), eventstore.ValidateRestore(records)
 }
 
-func TestMemoryDoesNotGrowWithTheHistory(t *testing.T) {
+func TestMemoryDoesNotGrowWithTheHistoryAtFullSize(t *testing.T) {
 	// carry exports and imports at once, and returns the most memory in use meanwhile.
 	carry := func(events int) uint64 {
 		from, to := &endless{events: events, measured: true}, &endless{}

@@ -42,7 +42,7 @@ func TestEveryStoreGivesTheSameFile(t *testing.T) {
 	require.Equal(t, string(want), string(export(t, inMemory)))
 }
 
-func TestALargeHistoryPassesThroughEveryStore(t *testing.T) {
+func TestALargeHistoryPassesThroughEveryStoreAtFullSize(t *testing.T) {
 	events := 200_000
 	if race.Enabled {
 		events /= 100

@@ -130,6 +130,8 @@ func TestAfterParkingTheFollowerGoesOnWithoutThatEventForThatFold(t *testing.T) 
 	require.Len(t, records, 1)
 	require.Equal(t, "parked-ledger", records[0].Stream)
 	require.Equal(t, uuid.Version(5), records[0].ID.Version())
+	require.Equal(t, `{"fold":"ledger","event":"`+cursed.ID.String()+
+		`","position":5,"stream":"curses","type":"stock.cursed","error":"the event is cursed"}`, string(records[0].Data))
 	meta, err := eventstore.DecodeMetadata(records[0].Meta)
 	require.NoError(t, err)
 	require.Equal(t, eventstore.Metadata{Actor: why.Actor, Reason: why.Reason, Causation: cursed.ID}, meta)
@@ -187,7 +189,9 @@ func TestAFollowerElsewhereNoticesTheDecision(t *testing.T) {
 		require.Error(t, there.Status().Stopped)
 		require.Equal(t, uint64(6), there.Status().Lag, "a stopped follower knows how far it is behind")
 
+		begin := time.Now()
 		require.NoError(t, here.Park(t.Context(), poison.Fold, poison.Event, why))
+		require.Zero(t, time.Since(begin), "who parks does not wait for the next look")
 		time.Sleep(time.Second)
 		require.NoError(t, there.Status().Stopped)
 		require.Equal(t, plain(t, store, "stock", cursed.ID), state(t, there, store, stock))

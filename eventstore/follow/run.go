@@ -30,7 +30,7 @@ const (
 type run struct {
 	*Follower
 	poison *PoisonError        // the event that a fold could not take
-	shut   bool                // folds may be within an append: no views
+	shut   bool                // folds may stand within an append: no views
 	aiming bool                // target is to be raised to the head of the log
 	target eventstore.Position // views begin when every fold has come so far
 	since  int                 // events since snapshots were last taken
@@ -177,10 +177,11 @@ func (r *run) applyInside(batch []eventstore.Recorded) (again bool, err error) {
 	r.gate.lock()
 	defer r.gate.unlock()
 	defer r.settle() // before the gate opens: Ready is what views go by
+	r.shut = true
 	if err := r.feed(batch); err != nil {
-		r.shut = true
 		return false, err
 	}
+	r.shut = false
 	for _, fold := range r.folds {
 		if fold.anew {
 			r.log.Warn("an event was parked that this fold had taken: the fold starts anew", "fold", fold.name)

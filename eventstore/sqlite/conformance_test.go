@@ -34,7 +34,7 @@ func suite() storetest.Suite {
 
 func TestConformance(t *testing.T) { suite().Run(t) }
 
-func TestAgreesWithTheModel(t *testing.T) {
+func TestAgreesWithTheModelAtFullSize(t *testing.T) {
 	histories := 2000
 	if race.Enabled { // a store takes 30 times as long to open
 		histories = 100

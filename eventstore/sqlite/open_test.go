@@ -230,17 +230,6 @@ func TestAReadOnlyStoreReadsAndFollowsButDoesNotAppend(t *testing.T) {
 	require.Equal(t, append(records, added...), all(t, reader, eventstore.Query{}))
 }
 
-func TestAFileThatMayNotBeWrittenIsRefusedForWritingAndReadOnDemand(t *testing.T) {
-	if os.Geteuid() == 0 {
-		t.Skip("root may write any file")
-	}
-	path, records := filled(t, 5)
-	require.NoError(t, os.Chmod(path, 0o400))
-	_, err := sqlite.Open(path)
-	require.ErrorIs(t, err, eventstore.ErrReadOnly)
-	require.Equal(t, records, all(t, open(t, path, sqlite.ReadOnly()), eventstore.Query{}))
-}
-
 func TestAStoreGoesOnAfterTheWorkingDirectoryChanged(t *testing.T) {
 	t.Chdir(t.TempDir())
 	store := open(t, "log.db")

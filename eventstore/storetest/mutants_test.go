@@ -1170,10 +1170,10 @@ func suite(plant func(m *mutant)) Suite {
 	}
 }
 
-// TestEveryMutantIsCaught shows that the suite can fail: each planted fault is
+// TestEveryMutantIsCaughtAtFullSize shows that the suite can fail: each planted fault is
 // caught by a clause, the good store by none, and the matrix is printed. Under
 // the race detector a mutant is done with when the first clause has caught it.
-func TestEveryMutantIsCaught(t *testing.T) {
+func TestEveryMutantIsCaughtAtFullSize(t *testing.T) {
 	all := clauses()
 	for _, c := range all {
 		good := suite(nil)

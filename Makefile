@@ -1,0 +1,41 @@
+# The two commands are `make test` and `go run ./eventstore/examples/lending`.
+
+GO          ?= go
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+SHOWN       := FullSize|ProcessesThatWrite|TheHarness
+FUZZTIME    ?= 10s
+
+.PHONY: test lint bench fuzz matrix
+
+# All tests under the race detector, then those of full size without it: the
+# detector makes single-threaded work ten times slower and finds nothing there.
+# The race detector needs a C compiler; the history view is tried in the shell.
+test:
+	@.ci/need gcc=gcc ld=binutils sqlite3=sqlite3
+	$(GO) test -race -count=1 -json ./... | $(GO) run ./internal/tally -show '$(SHOWN)'
+	$(GO) test -count=1 -run FullSize -json ./... | $(GO) run ./internal/tally -show '$(SHOWN)'
+
+# S1016 would have a command converted to its event: they are alike by chance,
+# and an event must not change because a command does.
+lint:
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "run gofmt -w on these"; exit 1; }
+	$(GO) mod tidy -diff
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) -checks inherit,-S1016 ./...
+
+# Figures are ratios to a limit measured in the same run (x-limit).
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+# Every fuzz target for FUZZTIME each.
+fuzz:
+	@for p in $$($(GO) list ./...); do \
+		for f in $$($(GO) test -list '^Fuzz' $$p | grep ^Fuzz); do \
+			echo "$$p $$f"; \
+			$(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5s $$p || exit 1; \
+		done; \
+	done
+
+# Which clause of the store contract catches which planted fault.
+matrix:
+	$(GO) test -count=1 -v -run TestEveryMutantIsCaughtAtFullSize ./eventstore/storetest

@@ -1,0 +1,378 @@
+package eventstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/rollforward/rollforward/eventstore"
+	"github.com/rollforward/rollforward/eventstore/memory"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// A till takes money in and gives it out, never more than is in it.
+type (
+	paidIn  struct{ Amount int }
+	paidOut struct{ Amount int }
+
+	payIn  struct{ amount int }
+	payOut struct{ amount int }
+)
+
+var errShort = errors.New("not enough in the till")
+
+var till = eventstore.Decider[int, any]{
+	Decide: func(balance int, command any) ([]any, error) {
+		switch c := command.(type) {
+		case payIn:
+			return []any{paidIn{c.amount}}, nil
+		case payOut:
+			if c.amount > balance {
+				return nil, errShort
+			}
+			return []any{paidOut{c.amount}}, nil
+		}
+		return nil, fmt.Errorf("unknown command %T", command)
+	},
+	Evolve: func(balance int, payload any) int {
+		switch p := payload.(type) {
+		case paidIn:
+			return balance + p.Amount
+		case paidOut:
+			return balance - p.Amount
+		}
+		return balance
+	},
+}
+
+func tills(t testing.TB) *eventstore.Registry {
+	return registry(t, eventstore.Type[paidIn]("till.paid-in", 1), eventstore.Type[paidOut]("till.paid-out", 1))
+}
+
+func balance(t testing.TB, store eventstore.Store, stream string) int {
+	t.Helper()
+	var state int
+	records, err := eventstore.Update(context.Background(), store, tills(t), func(tx *eventstore.Tx) (err error) {
+		state, err = till.Load(tx, stream)
+		return err
+	})
+	require.NoError(t, err)
+	require.Nil(t, records)
+	return state
+}
+
+// do is one unit of work with one command.
+func do(store eventstore.Store, r *eventstore.Registry, stream string, command any) error {
+	_, err := eventstore.Update(context.Background(), store, r, func(tx *eventstore.Tx) error {
+		_, err := till.Do(tx, stream, command)
+		return err
+	})
+	return err
+}
+
+func TestSeveralCommandsGoInOneAppend(t *testing.T) {
+	store, r := memory.New(), tills(t)
+	records, err := eventstore.Update(t.Context(), store, r, func(tx *eventstore.Tx) error {
+		tx.Meta, tx.Tags = eventstore.Metadata{Actor: "ann", Command: "float"}, []string{"shop:1"}
+		state, err := till.Do(tx, "till-1", payIn{100})
+		require.NoError(t, err)
+		require.Equal(t, 100, state)
+		tx.Meta.Command = "move"
+		state, err = till.Do(tx, "till-1", payOut{30}) // sees what this unit has recorded
+		require.NoError(t, err)
+		require.Equal(t, 70, state)
+		state, err = till.Do(tx, "till-2", payIn{30})
+		require.NoError(t, err)
+		require.Equal(t, 30, state)
+		version, err := tx.Check("till-1")
+		require.NoError(t, err)
+		require.Zero(t, version, "the version that was read, not the one to be")
+		return nil
+	})
+	require.NoError(t, err)
+	require.Len(t, records, 3)
+	for i, want := range []string{"till-1 till.paid-in {\"actor\":\"ann\",\"command\":\"float\"}", "till-1 till.paid-out {\"actor\":\"ann\",\"command\":\"move\"}", "till-2 till.paid-in {\"actor\":\"ann\",\"command\":\"move\"}"} {
+		require.Equal(t, want, fmt.Sprintf("%s %s %s", records[i].Stream, records[i].Type, records[i].Meta))
+		require.Equal(t, records[0].Position, records[i].Append)
+		require.Equal(t, []string{"shop:1"}, records[i].Tags)
+		require.EqualValues(t, 7, records[i].ID.Version())
+	}
+	require.Equal(t, 70, balance(t, store, "till-1"))
+	require.Equal(t, 30, balance(t, store, "till-2"))
+}
+
+func TestARefusedCommandRecordsNothing(t *testing.T) {
+	store, r := memory.New(), tills(t)
+	_, err := eventstore.Update(t.Context(), store, r, func(tx *eventstore.Tx) error {
+		if _, err := till.Do(tx, "till-1", payIn{10}); err != nil {
+			return err
+		}
+		_, err := till.Do(tx, "till-1", payOut{11})
+		return err
+	})
+	require.Equal(t, errShort, err, "the decider's own error, as it is")
+	head, err := store.Head(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, head)
+}
+
+func TestNoUpdateIsLostBetweenManyWriters(t *testing.T) {
+	store, r := memory.New(), tills(t)
+	require.NoError(t, do(store, r, "till-1", payIn{50}))
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	paid, short := 0, 0
+	for range 8 {
+		wg.Go(func() {
+			for range 10 {
+				err := do(store, r, "till-1", payOut{1})
+				for errors.Is(err, eventstore.ErrConflict) { // gave up: as a caller may, it tries again
+					err = do(store, r, "till-1", payOut{1})
+				}
+				mu.Lock()
+				switch {
+				case err == nil:
+					paid++
+				case errors.Is(err, errShort):
+					short++
+				default:
+					t.Errorf("pay out: %v", err)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	require.Equal(t, 50, paid)
+	require.Equal(t, 30, short)
+	require.Zero(t, balance(t, store, "till-1"))
+}
+
+// scripted is a store whose appends fail as the script says before they reach
+// the store behind it, or after.
+type scripted struct {
+	eventstore.Store
+	before, after []error // per append; nil lets it through
+	appends       int
+	sent          [][]eventstore.Event
+}
+
+func (s *scripted) Append(ctx context.Context, events []eventstore.Event, expect ...eventstore.Expect) ([]eventstore.Recorded, error) {
+	n := s.appends
+	s.appends++
+	s.sent = append(s.sent, events)
+	if n < len(s.before) && s.before[n] != nil {
+		return nil, s.before[n]
+	}
+	records, err := s.Store.Append(ctx, events, expect...)
+	if n < len(s.after) && s.after[n] != nil {
+		return nil, s.after[n]
+	}
+	return records, err
+}
+
+func TestAnUnknownOutcomeIsSentAgainWithTheSameIDs(t *testing.T) {
+	unknown := eventstore.OutcomeUnknown(errors.New("connection lost"))
+	for what, s := range map[string]*scripted{
+		"not applied": {before: []error{unknown, unknown}},
+		"applied":     {after: []error{unknown, unknown}},
+	} {
+		s.Store = memory.New()
+		runs := 0
+		records, err := eventstore.Update(t.Context(), s, tills(t), func(tx *eventstore.Tx) error {
+			runs++
+			_, err := till.Do(tx, "till-1", payIn{5})
+			return err
+		})
+		require.NoError(t, err, what)
+		require.Len(t, records, 1)
+		require.Equal(t, 3, s.appends, what)
+		require.Equal(t, 1, runs, "nothing is decided anew")
+		require.Equal(t, s.sent[0][0].ID, s.sent[2][0].ID)
+		require.Equal(t, 5, balance(t, s, "till-1"), what)
+	}
+}
+
+func TestAnOutcomeThatStaysUnknownIsSaid(t *testing.T) {
+	unknown := eventstore.OutcomeUnknown(errors.New("connection lost"))
+	s := &scripted{Store: memory.New()}
+	for range 100 {
+		s.before = append(s.before, unknown)
+	}
+	require.ErrorIs(t, do(s, tills(t), "till-1", payIn{5}), eventstore.ErrOutcomeUnknown)
+	require.Equal(t, 16, s.appends)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	s.appends = 0
+	_, err := eventstore.Update(ctx, s, tills(t), func(tx *eventstore.Tx) error {
+		cancel()
+		_, err := till.Do(tx, "till-1", payIn{5})
+		return err
+	})
+	require.Error(t, err)
+}
+
+func TestAConflictRunsTheWholeUnitAgainAndGivesUpInTheEnd(t *testing.T) {
+	store, r := memory.New(), tills(t)
+	runs := 0
+	_, err := eventstore.Update(t.Context(), store, r, func(tx *eventstore.Tx) error {
+		runs++
+		if _, err := till.Do(tx, "till-1", payIn{1}); err != nil {
+			return err
+		}
+		if runs <= 3 {
+			return do(store, r, "till-1", payIn{10}) // somebody is faster
+		}
+		return nil
+	})
+	require.NoError(t, err)
+	require.Equal(t, 4, runs)
+	require.Equal(t, 31, balance(t, store, "till-1"))
+
+	runs = 0
+	_, err = eventstore.Update(t.Context(), store, r, func(tx *eventstore.Tx) error {
+		runs++
+		if _, err := till.Do(tx, "till-1", payIn{1}); err != nil {
+			return err
+		}
+		return do(store, r, "till-1", payIn{10})
+	})
+	require.ErrorIs(t, err, eventstore.ErrConflict)
+	require.ErrorContains(t, err, "gave up after 16 attempts")
+	require.Equal(t, 16, runs)
+
+	runs = 0
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err = eventstore.Update(ctx, store, r, func(tx *eventstore.Tx) error {
+		if runs++; runs == 3 {
+			cancel()
+		}
+		if _, err := till.Do(tx, "till-1", payIn{1}); err != nil {
+			return err
+		}
+		return do(store, r, "till-1", payIn{10})
+	})
+	require.ErrorIs(t, err, context.Canceled)
+	require.LessOrEqual(t, runs, 3)
+}
+
+func TestAVersionTheCallerNamedIsNeverWidened(t *testing.T) {
+	store, r := memory.New(), tills(t)
+	require.NoError(t, do(store, r, "till-1", payIn{1}))
+	unit := func(version uint64, meanwhile func()) (runs int, err error) {
+		_, err = eventstore.Update(t.Context(), store, r, func(tx *eventstore.Tx) error {
+			runs++
+			if err := tx.Expect("till-1", version); err != nil {
+				return err
+			}
+			_, err := till.Do(tx, "till-1", payIn{1})
+			meanwhile()
+			return err
+		})
+		return runs, err
+	}
+	_, err := unit(1, func() {})
+	require.NoError(t, err)
+
+	for _, wrong := range []uint64{0, 1, 3} {
+		runs, err := unit(wrong, func() {})
+		var conflict *eventstore.ConflictError
+		require.ErrorAs(t, err, &conflict)
+		require.Equal(t, eventstore.ConflictError{Stream: "till-1", Want: wrong, Actual: 2}, *conflict)
+		require.Equal(t, 1, runs)
+	}
+	runs, err := unit(2, func() { require.NoError(t, do(store, r, "till-1", payIn{10})) })
+	require.ErrorIs(t, err, eventstore.ErrConflict)
+	require.Equal(t, 1, runs)
+	require.Equal(t, 12, balance(t, store, "till-1"))
+
+	_, err = eventstore.Update(t.Context(), store, r, func(tx *eventstore.Tx) error {
+		if _, err := till.Load(tx, "till-1"); err != nil {
+			return err
+		}
+		return tx.Expect("till-1", 2)
+	})
+	require.ErrorIs(t, err, eventstore.ErrConflict, "also after the stream was loaded at another version")
+}
+
+func TestAStreamOnlyCheckedHoldsTheUnitBack(t *testing.T) {
+	store, r := memory.New(), tills(t)
+	runs := 0
+	_, err := eventstore.Update(t.Context(), store, r, func(tx *eventstore.Tx) error {
+		runs++
+		version, err := tx.Check("permit")
+		if err != nil {
+			return err
+		}
+		if runs == 1 {
+			require.Zero(t, version)
+			require.NoError(t, do(store, r, "permit", payIn{1}))
+		} else {
+			require.EqualValues(t, 1, version)
+		}
+		_, err = till.Do(tx, "till-1", payIn{1})
+		return err
+	})
+	require.NoError(t, err)
+	require.Equal(t, 2, runs)
+}
+
+func TestAStateIsLoadedAtTheVersionThatWasChecked(t *testing.T) {
+	store, r := memory.New(), tills(t)
+	require.NoError(t, do(store, r, "till-1", payIn{1}))
+	runs := 0
+	_, err := eventstore.Update(t.Context(), store, r, func(tx *eventstore.Tx) error {
+		runs++
+		version, err := tx.Check("till-1")
+		require.NoError(t, err)
+		if runs == 1 {
+			require.NoError(t, do(store, r, "till-1", payIn{10}))
+		}
+		state, err := till.Load(tx, "till-1")
+		require.NoError(t, err)
+		require.Equal(t, map[uint64]int{1: 1, 2: 11}[version], state)
+		_, err = till.Do(tx, "till-1", payIn{100})
+		return err
+	})
+	require.NoError(t, err)
+	require.Equal(t, 2, runs)
+	require.Equal(t, 111, balance(t, store, "till-1"))
+}
+
+func TestRecordingWithoutReadingMustBeSaid(t *testing.T) {
+	store, r := memory.New(), tills(t)
+	_, err := eventstore.Update(t.Context(), store, r, func(tx *eventstore.Tx) error { return tx.Record("till-1", paidIn{1}) })
+	require.ErrorContains(t, err, "RecordBlind")
+	cause := uuid.New()
+	records, err := eventstore.Update(t.Context(), store, r, func(tx *eventstore.Tx) error {
+		n := 0
+		tx.NewID = func() uuid.UUID { n++; return uuid.NewSHA1(cause, fmt.Append(nil, n)) }
+		return tx.RecordBlind("till-1", paidIn{1}, &paidIn{2})
+	})
+	require.NoError(t, err)
+	require.EqualValues(t, 5, records[1].ID.Version())
+	_, err = eventstore.Update(t.Context(), store, r, func(tx *eventstore.Tx) error { return tx.RecordBlind("till-1", struct{}{}) })
+	require.ErrorIs(t, err, eventstore.ErrUnknownType)
+	require.Equal(t, 3, balance(t, store, "till-1"))
+}
+
+func TestAnUnreadableStreamIsNotLoaded(t *testing.T) {
+	store := memory.New()
+	require.NoError(t, do(store, tills(t), "till-1", payIn{1}))
+	old := registry(t, eventstore.Type[paidOut]("till.paid-out", 1))
+	_, err := eventstore.Update(t.Context(), store, old, func(tx *eventstore.Tx) error {
+		_, err := till.Load(tx, "till-1")
+		return err
+	})
+	require.ErrorIs(t, err, eventstore.ErrUnknownType)
+	require.ErrorContains(t, err, `load "till-1"`)
+	require.NoError(t, store.Close())
+	require.ErrorIs(t, do(store, tills(t), "till-1", payIn{1}), eventstore.ErrClosed)
+}

@@ -186,6 +186,7 @@ func (s *Store) Close() error {
 	case <-s.done:
 	default:
 		close(s.done)
+		s.log, s.ids, s.byStream, s.byType, s.byTag, s.checkpoints = log{}, nil, nil, nil, nil, nil
 	}
 	return nil
 }

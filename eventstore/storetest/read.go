@@ -111,7 +111,7 @@ var readClauses = []clause{
 			}
 		})
 	}},
-	{says: "a read abandoned halfway leaves nothing behind", run: func(t testing.TB, s Suite) {
+	{says: "a read abandoned halfway leaves nothing behind", alone: true, run: func(t testing.TB, s Suite) {
 		store := s.open(t)
 		s.population(t, store)
 		s.read(t, store, eventstore.Query{}) // what a store keeps for the next read it may keep

@@ -52,6 +52,7 @@ type clause struct {
 	group string
 	says  string
 	needs need
+	alone bool // it looks at the whole process, so nothing else may run beside it
 	run   func(t testing.TB, s Suite)
 }
 

@@ -12,8 +12,8 @@ FUZZTIME    ?= 10s
 # The race detector needs a C compiler; the history view is tried in the shell.
 test:
 	@.ci/need gcc=gcc ld=binutils sqlite3=sqlite3
-	$(GO) test -race -count=1 -json ./... | $(GO) run ./internal/tally -show '$(SHOWN)'
-	$(GO) test -count=1 -run FullSize -json ./... | $(GO) run ./internal/tally -show '$(SHOWN)'
+	$(GO) test -race -vet=off -count=1 -json ./... | $(GO) run ./internal/tally -show '$(SHOWN)'
+	$(GO) test -vet=off -count=1 -run FullSize -json ./... | $(GO) run ./internal/tally -show '$(SHOWN)'
 
 # S1016 would have a command converted to its event: they are alike by chance,
 # and an event must not change because a command does.

@@ -163,9 +163,21 @@ func (r *Registry) Encode(id uuid.UUID, payload any) (Event, error) {
 	}
 	e := Event{ID: id, Type: t.name, Schema: t.schema, Data: data}
 	if tagged, ok := payload.(Tagged); ok {
-		e.Tags = tagged.Tags()
+		e.Tags = addTags(nil, tagged.Tags())
 	}
 	return e, nil
+}
+
+// addTags returns a copy of tags with those of more that it does not have: a
+// payload that names a thing twice is found by it once.
+func addTags(tags, more []string) []string {
+	tags = slices.Clone(tags)
+	for _, tag := range more {
+		if !slices.Contains(tags, tag) {
+			tags = append(tags, tag)
+		}
+	}
+	return tags
 }
 
 // TypeName returns the event type under which payload is registered, for queries.

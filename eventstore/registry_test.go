@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rollforward/rollforward/eventstore"
+	"github.com/rollforward/rollforward/eventstore/memory"
 )
 
 type (
@@ -57,6 +58,21 @@ func TestPayloadsComeBackAsTheValuesTheyWere(t *testing.T) {
 	require.Equal(t, 3, e.Schema)
 	require.Equal(t, []string{"shelf:A"}, e.Tags)
 	require.Equal(t, `{"shelf":"A","per":{"a":2,"m":3,"z":1}}`, string(e.Data), "map keys stand in order, so that a value is always the same bytes")
+}
+
+type touched struct{ Items []string }
+
+func (t touched) Tags() []string { return t.Items }
+
+func TestATagStandsOnce(t *testing.T) {
+	store := memory.New()
+	records, err := eventstore.Update(t.Context(), store, registry(t, eventstore.Type[touched]("touched", 1)), func(tx *eventstore.Tx) error {
+		tx.Tags = []string{"b", "c"}
+		return tx.RecordBlind("s", touched{[]string{"a", "b", "a"}}, touched{})
+	})
+	require.NoError(t, err)
+	require.Equal(t, []string{"a", "b", "c"}, records[0].Tags)
+	require.Equal(t, []string{"b", "c"}, records[1].Tags)
 }
 
 func TestOldSchemasAreBroughtUpStepByStep(t *testing.T) {

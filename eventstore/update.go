@@ -85,7 +85,7 @@ func pause(ctx context.Context, attempt int) error {
 type Tx struct {
 	Meta  Metadata         // of the events recorded from here on
 	Tags  []string         // of the events recorded from here on, behind those of the payload
-	NewID func() uuid.UUID // of the events recorded from here on; nil is version 7. A derived ID that is taken by other bytes is ErrDuplicate
+	NewID func() uuid.UUID // of the events recorded from here on; nil draws version 7
 
 	ctx      context.Context
 	store    Store
@@ -168,7 +168,7 @@ func (tx *Tx) RecordBlind(stream string, payloads ...any) error {
 			return err
 		}
 		event.Stream, event.Meta = stream, meta
-		event.Tags = append(event.Tags[:len(event.Tags):len(event.Tags)], tx.Tags...)
+		event.Tags = addTags(event.Tags, tx.Tags)
 		tx.events = append(tx.events, event)
 		if p := tx.streams[stream]; p != nil {
 			// As it will be read back, not as it was given: the state that a

@@ -37,6 +37,7 @@ func suite(dir func(t testing.TB) string) storetest.Suite {
 func TestConformance(t *testing.T) { suite(testing.TB.TempDir).Run(t) }
 
 func TestAgreesWithTheModelAtFullSize(t *testing.T) {
+	t.Parallel()
 	histories := 2000
 	if race.Enabled { // a store takes 30 times as long to open
 		histories = 40

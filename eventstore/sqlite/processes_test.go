@@ -293,6 +293,7 @@ func (f *figures) check(log []eventstore.Recorded, acknowledged map[uuid.UUID]ev
 }
 
 func TestProcessesThatWriteOneFileFailOnlyByConflicts(t *testing.T) {
+	t.Parallel()
 	seconds := 10
 	if set := os.Getenv(secondsVariable); set != "" {
 		var err error

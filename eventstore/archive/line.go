@@ -103,8 +103,8 @@ func check(r *eventstore.Recorded) error {
 		return &eventstore.InputError{Field: "version", Rule: "versions count from 1"}
 	}
 	at := r.RecordedAt.UTC()
-	if at.Year() < 0 || at.Year() > 9999 || at.Nanosecond()%1000 != 0 {
-		return &eventstore.InputError{Field: "recorded_at", Rule: "whole microseconds in the years 0 to 9999"}
+	if at.IsZero() || at.Year() < 1 || at.Year() > 9999 || at.Nanosecond()%1000 != 0 {
+		return &eventstore.InputError{Field: "recorded_at", Rule: "whole microseconds in the years 1 to 9999"}
 	}
 	return nil
 }

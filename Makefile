@@ -11,7 +11,7 @@ FUZZTIME    ?= 10s
 # detector makes single-threaded work ten times slower and finds nothing there.
 # The race detector needs a C compiler; the history view is tried in the shell.
 test:
-	@.ci/need gcc=gcc ld=binutils sqlite3=sqlite3
+	@.ci/need gcc=gcc /usr/include/stdlib.h=libc6-dev sqlite3=sqlite3
 	$(GO) test -race -vet=off -count=1 -json ./... | $(GO) run ./internal/tally -show '$(SHOWN)'
 	$(GO) test -vet=off -count=1 -run FullSize -json ./... | $(GO) run ./internal/tally -show '$(SHOWN)'
 

@@ -1,5 +1,8 @@
 # The two commands are `make test` and `go run ./eventstore/examples/lending`.
 
+SHELL       := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+
 GO          ?= go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 SHOWN       := FullSize|ProcessesThatWrite|TheHarness

@@ -7,7 +7,10 @@ import (
 	"github.com/google/uuid"
 )
 
-// How an append failed: every error of Append and Restore is exactly one of these.
+// How an append failed: every error of Append and Restore is exactly one of
+// these. After an unknown outcome only success, a conflict or a duplicate, of the
+// same events sent again, says what became of them: that the second append was
+// not applied says nothing of the first.
 var (
 	ErrConflict       = errors.New("conflict")        // a stream stands at another version; *ConflictError
 	ErrNotApplied     = errors.New("not applied")     // nothing was recorded

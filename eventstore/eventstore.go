@@ -88,11 +88,13 @@ type Store interface {
 	//
 	// IDs are looked up before expectations. If all are known from one earlier
 	// append, with the same bytes, Append succeeds and returns the original
-	// records; if some are known, or bytes differ, it fails with ErrDuplicate.
+	// records in the order asked; if some are known, or bytes differ, it fails
+	// with ErrDuplicate.
 	//
 	// An error is exactly one of ErrConflict (a *ConflictError names the
 	// stream), ErrNotApplied and ErrOutcomeUnknown. After the last it is always
-	// safe to append the same events again.
+	// safe to append the same events again: where that is a conflict, the first
+	// attempt was not applied and will not be.
 	Append(ctx context.Context, events []Event, expect ...Expect) ([]Recorded, error)
 
 	// Read yields what q selects in position order, up to the head at the time

@@ -261,6 +261,25 @@ func TestSealedFieldsAreBoundToTheirEventAndPlace(t *testing.T) {
 	require.ErrorContains(t, err, "give the registry a Sealer")
 }
 
+func TestASecretIsNeverWrittenInTheClear(t *testing.T) {
+	type loose struct {
+		Details any `json:"details"`
+	}
+	v := &vault{sealed: map[string]string{}, erased: map[uuid.UUID]bool{}}
+	r := registry(t, eventstore.Type[loose]("loose", 1)).WithSealer(v)
+	for _, details := range []any{eventstore.Secret("Ann"), map[string]any{"name": eventstore.Secret("Ann")}, []eventstore.Secret{"Ann"}} {
+		e, err := r.Encode(uuid.New(), loose{details})
+		require.ErrorContains(t, err, "registry with a Sealer")
+		require.NotContains(t, string(e.Data), "Ann")
+	}
+	_, err := json.Marshal(registered{Name: "Ann"}) // a snapshot of a fold, say
+	require.ErrorContains(t, err, "registry with a Sealer")
+	require.ErrorContains(t, json.Unmarshal([]byte(`{"name":"Ann"}`), &registered{}), "registry with a Sealer")
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {
+		require.NotContains(t, fmt.Sprintf(verb, registered{Name: "Ann", Phones: []eventstore.Secret{"Ann"}}), "Ann", verb)
+	}
+}
+
 func TestMetadataKeepsWhatItDoesNotKnow(t *testing.T) {
 	in := []byte(`{"actor":"ann","tenant":{"b":1,"a":2},"reason":"late","zone":"x"}`)
 	m, err := eventstore.DecodeMetadata(in)

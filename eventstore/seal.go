@@ -2,6 +2,7 @@ package eventstore
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"reflect"
 	"strconv"
@@ -13,9 +14,18 @@ import (
 )
 
 // Secret is a text in a payload that is stored sealed, so that it can be erased
-// from a log that never changes by destroying its key. A registry without a
-// Sealer neither writes nor reads it.
+// from a log that never changes by destroying its key. Only a registry with a
+// Sealer writes and reads it, in fields that have this type: elsewhere, in an
+// interface or in a snapshot, its JSON is an error. It prints as "[secret]"; a
+// type of its own made from it has none of this.
 type Secret string
+
+var errUnsealed = errors.New("a Secret is written and read only by a registry with a Sealer, in a field of that type")
+
+func (s Secret) String() string               { return "[secret]" }
+func (s Secret) GoString() string             { return "[secret]" }
+func (s Secret) MarshalJSON() ([]byte, error) { return nil, errUnsealed }
+func (s *Secret) UnmarshalJSON([]byte) error  { return errUnsealed }
 
 // Sealer seals and opens the Secret fields of payloads. Both calls are bound to
 // the event's ID and the field (a JSON Pointer, RFC 6901) as additional

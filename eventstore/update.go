@@ -11,20 +11,23 @@ import (
 )
 
 const (
-	attempts = 16                    // of an Update that meets conflicts, and of an append whose outcome is unknown
+	attempts = 100                   // of an Update that meets conflicts, and of an append whose outcome is unknown
 	backoff  = 50 * time.Millisecond // at most, between two of them
 )
 
 // Update runs one unit of work: f reads streams, decides and records through
 // tx, and what it recorded is appended at its end, under the versions of all
-// the streams it read or checked. It returns what was recorded, nil if f
+// the streams it read or checked. It returns what was recorded, nothing if f
 // recorded nothing.
 //
-// If another writer was faster, all of f runs again on the new state, 16 times
-// at most with a growing pause; so f has no effects of its own. A conflict on a
-// stream pinned by [Tx.Expect] is returned at once: the caller named that
-// version, and a retry never widens what he agreed to. If the outcome of the
-// append is unknown the same events are sent again, which is safe.
+// If another writer was faster, all of f runs again on the new state, with a
+// growing pause, 100 times at most or until ctx ends; so f has no effects of its
+// own. A conflict on a stream pinned by [Tx.Expect] is returned at once: the
+// caller named that version, and a retry never widens what he agreed to.
+//
+// If the outcome of the append is unknown the same events are sent again, which
+// is safe. Only what the store then says of these events settles it: if it
+// cannot be reached any more, the error is still ErrOutcomeUnknown.
 //
 // It costs what f reads and one append.
 func Update(ctx context.Context, store Store, registry *Registry, f func(tx *Tx) error) ([]Recorded, error) {
@@ -34,7 +37,7 @@ func Update(ctx context.Context, store Store, registry *Registry, f func(tx *Tx)
 			return nil, err
 		}
 		if len(tx.events) == 0 {
-			return nil, nil
+			return nil, tx.hold()
 		}
 		records, err := resend(ctx, store, tx.events, tx.expectations())
 		var conflict *ConflictError
@@ -55,22 +58,30 @@ func Update(ctx context.Context, store Store, registry *Registry, f func(tx *Tx)
 	}
 }
 
-// resend appends, and appends again while the outcome is unknown.
+// resend appends, and appends again while the outcome is unknown. Once it is, an
+// append that fails without a look at the events says nothing of the one before.
 func resend(ctx context.Context, store Store, events []Event, expect []Expect) ([]Recorded, error) {
+	var unknown error
 	for attempt := 1; ; attempt++ {
 		records, err := store.Append(ctx, events, expect...)
-		if !errors.Is(err, ErrOutcomeUnknown) || attempt == attempts {
+		switch {
+		case err == nil || errors.Is(err, ErrConflict) || errors.Is(err, ErrDuplicate):
 			return records, err
+		case errors.Is(err, ErrOutcomeUnknown):
+			unknown = err
+		case unknown == nil:
+			return nil, err
 		}
-		if pause(ctx, attempt) != nil {
-			return nil, err // still unknown
+		if attempt == attempts || pause(ctx, attempt) != nil {
+			return nil, unknown
 		}
 	}
 }
 
 // pause waits longer with every attempt, never the same time for two writers.
 func pause(ctx context.Context, attempt int) error {
-	timer := time.NewTimer(rand.N(min(backoff, time.Millisecond<<attempt)))
+	longest := min(backoff, time.Millisecond<<min(attempt, 10))
+	timer := time.NewTimer(longest/4 + rand.N(longest))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -93,14 +104,15 @@ type Tx struct {
 	streams  map[string]*pinned
 	order    []string // of pinning, so that expectations are always sent in one order
 	events   []Event
+	payloads []any // of events, as they will be read back
 }
 
 // pinned is a stream this unit of work depends on.
 type pinned struct {
 	version uint64
-	named   bool        // by the caller: a conflict on it is not retried
-	pending []any       // payloads recorded in this unit, as they will be read back
-	loaded  map[any]any // Load's states, by loadKey
+	named   bool  // by the caller: a conflict on it is not retried
+	read    bool  // history is there
+	history []any // payloads up to version
 }
 
 // Context returns the context of the Update.
@@ -122,24 +134,77 @@ func (tx *Tx) Check(stream string) (uint64, error) {
 
 // Expect pins stream at a version that the caller knows: the one a person saw,
 // or 0 for a stream that must be new. Where the stream stands elsewhere, Expect
-// or the Update itself fails with a *ConflictError, without another try.
+// or the Update itself fails with a *ConflictError, without another try, also if
+// nothing is recorded.
 func (tx *Tx) Expect(stream string, version uint64) error {
 	p := tx.streams[stream]
-	if p == nil {
+	switch {
+	case p == nil:
 		p = tx.pin(stream, version)
-	}
-	p.named = true
-	if p.version != version {
+	case p.version == version:
+	case p.named && !p.read:
+		return &InputError{Field: "expect", Rule: fmt.Sprintf("stream %q is expected at one version only", stream)}
+	default:
 		return &ConflictError{Stream: stream, Want: version, Actual: p.version}
 	}
+	p.named = true
 	return nil
 }
 
 func (tx *Tx) pin(stream string, version uint64) *pinned {
-	p := &pinned{version: version, loaded: map[any]any{}}
+	p := &pinned{version: version}
 	tx.streams[stream] = p
 	tx.order = append(tx.order, stream)
 	return p
+}
+
+// history returns the payloads of stream up to the version at which it is
+// pinned, and pins it where it stands if it is not.
+func (tx *Tx) history(stream string) ([]any, error) {
+	p := tx.streams[stream]
+	if p != nil && p.read {
+		return p.history, nil
+	}
+	var history []any
+	version := uint64(0)
+	for r, err := range tx.store.Read(tx.ctx, Query{Streams: []string{stream}}) {
+		if err != nil {
+			return nil, err
+		}
+		if p != nil && r.Version > p.version {
+			break
+		}
+		payload, err := tx.registry.Decode(r.Event)
+		if err != nil {
+			return nil, err
+		}
+		history, version = append(history, payload), r.Version
+	}
+	if p == nil {
+		p = tx.pin(stream, version)
+	} else if version != p.version {
+		return nil, &ConflictError{Stream: stream, Want: p.version, Actual: version}
+	}
+	p.read, p.history = true, history
+	return history, nil
+}
+
+// hold checks what the caller named where no append does it.
+func (tx *Tx) hold() error {
+	for _, stream := range tx.order {
+		p := tx.streams[stream]
+		if !p.named {
+			continue
+		}
+		version, err := tx.store.Version(tx.ctx, stream)
+		if err != nil {
+			return err
+		}
+		if version != p.version {
+			return &ConflictError{Stream: stream, Want: p.version, Actual: version}
+		}
+	}
+	return nil
 }
 
 // Record collects payloads as events of stream, in order. The stream must have
@@ -169,16 +234,13 @@ func (tx *Tx) RecordBlind(stream string, payloads ...any) error {
 		}
 		event.Stream, event.Meta = stream, meta
 		event.Tags = addTags(event.Tags, tx.Tags)
-		tx.events = append(tx.events, event)
-		if p := tx.streams[stream]; p != nil {
-			// As it will be read back, not as it was given: the state that a
-			// command returns is then the state that a replay gives.
-			read, err := tx.registry.Decode(event)
-			if err != nil {
-				return err
-			}
-			p.pending = append(p.pending, read)
+		// As it will be read back, not as it was given: the state that a command
+		// returns is then the state that a replay gives.
+		read, err := tx.registry.Decode(event)
+		if err != nil {
+			return err
 		}
+		tx.events, tx.payloads = append(tx.events, event), append(tx.payloads, read)
 	}
 	return nil
 }

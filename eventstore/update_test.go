@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
@@ -201,22 +203,50 @@ func TestAnUnknownOutcomeIsSentAgainWithTheSameIDs(t *testing.T) {
 }
 
 func TestAnOutcomeThatStaysUnknownIsSaid(t *testing.T) {
-	unknown := eventstore.OutcomeUnknown(errors.New("connection lost"))
-	s := &scripted{Store: memory.New()}
-	for range 100 {
-		s.before = append(s.before, unknown)
-	}
-	require.ErrorIs(t, do(s, tills(t), "till-1", payIn{5}), eventstore.ErrOutcomeUnknown)
-	require.Equal(t, 16, s.appends)
+	synctest.Test(t, func(t *testing.T) {
+		unknown := eventstore.OutcomeUnknown(errors.New("connection lost"))
+		s := &scripted{Store: memory.New()}
+		for range 200 {
+			s.before = append(s.before, unknown)
+		}
+		require.ErrorIs(t, do(s, tills(t), "till-1", payIn{5}), eventstore.ErrOutcomeUnknown)
+		require.Equal(t, 100, s.appends)
+	})
+}
+
+func TestOnlyTheStoresWordOnTheEventsSettlesAnUnknownOutcome(t *testing.T) {
+	unknown, refused := eventstore.OutcomeUnknown(errors.New("connection lost")), eventstore.NotApplied(errors.New("connection refused"))
+	synctest.Test(t, func(t *testing.T) {
+		// Recorded, and then out of reach: nobody may say that it was not applied.
+		s := &scripted{Store: memory.New(), after: []error{unknown}, before: []error{nil}}
+		for range 200 {
+			s.before = append(s.before, refused)
+		}
+		err := do(s, tills(t), "till-1", payIn{5})
+		require.ErrorIs(t, err, eventstore.ErrOutcomeUnknown)
+		require.NotErrorIs(t, err, eventstore.ErrNotApplied)
+		require.Equal(t, 5, balance(t, s, "till-1"))
+
+		s = &scripted{Store: memory.New(), after: []error{unknown}, before: []error{nil, refused, refused}}
+		require.NoError(t, do(s, tills(t), "till-1", payIn{5}), "it can be reached again")
+		require.Equal(t, 4, s.appends)
+		require.Equal(t, 5, balance(t, s, "till-1"))
+	})
+	s := &scripted{Store: memory.New(), before: []error{refused}}
+	require.ErrorIs(t, do(s, tills(t), "till-1", payIn{5}), eventstore.ErrNotApplied)
+	require.Equal(t, 1, s.appends, "what was never unknown is not sent again")
 
 	ctx, cancel := context.WithCancel(t.Context())
-	s.appends = 0
+	s = &scripted{Store: memory.New(), after: []error{unknown}}
 	_, err := eventstore.Update(ctx, s, tills(t), func(tx *eventstore.Tx) error {
-		cancel()
 		_, err := till.Do(tx, "till-1", payIn{5})
+		time.AfterFunc(0, cancel)
 		return err
 	})
-	require.Error(t, err)
+	if err != nil { // the context ended before the second append, or within it
+		require.ErrorIs(t, err, eventstore.ErrOutcomeUnknown)
+		require.NotErrorIs(t, err, eventstore.ErrNotApplied)
+	}
 }
 
 func TestAConflictRunsTheWholeUnitAgainAndGivesUpInTheEnd(t *testing.T) {
@@ -236,17 +266,19 @@ func TestAConflictRunsTheWholeUnitAgainAndGivesUpInTheEnd(t *testing.T) {
 	require.Equal(t, 4, runs)
 	require.Equal(t, 31, balance(t, store, "till-1"))
 
-	runs = 0
-	_, err = eventstore.Update(t.Context(), store, r, func(tx *eventstore.Tx) error {
-		runs++
-		if _, err := till.Do(tx, "till-1", payIn{1}); err != nil {
-			return err
-		}
-		return do(store, r, "till-1", payIn{10})
+	synctest.Test(t, func(t *testing.T) { // which waits for nothing
+		runs = 0
+		_, err := eventstore.Update(t.Context(), store, r, func(tx *eventstore.Tx) error {
+			runs++
+			if _, err := till.Do(tx, "till-1", payIn{1}); err != nil {
+				return err
+			}
+			return do(store, r, "till-1", payIn{10})
+		})
+		require.ErrorIs(t, err, eventstore.ErrConflict)
+		require.ErrorContains(t, err, "gave up after 100 attempts")
+		require.Equal(t, 100, runs)
 	})
-	require.ErrorIs(t, err, eventstore.ErrConflict)
-	require.ErrorContains(t, err, "gave up after 16 attempts")
-	require.Equal(t, 16, runs)
 
 	runs = 0
 	ctx, cancel := context.WithCancel(t.Context())
@@ -300,6 +332,90 @@ func TestAVersionTheCallerNamedIsNeverWidened(t *testing.T) {
 		return tx.Expect("till-1", 2)
 	})
 	require.ErrorIs(t, err, eventstore.ErrConflict, "also after the stream was loaded at another version")
+}
+
+func TestAVersionTheCallerNamedIsHeldAlsoWhereNothingIsRecorded(t *testing.T) {
+	store, r := memory.New(), tills(t)
+	for range 3 {
+		require.NoError(t, do(store, r, "till-1", payIn{1}))
+	}
+	seen := func(version uint64) error {
+		records, err := eventstore.Update(t.Context(), store, r, func(tx *eventstore.Tx) error {
+			if err := tx.Expect("till-1", version); err != nil {
+				return err
+			}
+			_, err := till.Load(tx, "till-1")
+			return err
+		})
+		require.Empty(t, records)
+		return err
+	}
+	require.NoError(t, seen(3))
+	for _, wrong := range []uint64{0, 1, 2, 4} {
+		var conflict *eventstore.ConflictError
+		require.ErrorAs(t, seen(wrong), &conflict)
+		require.Equal(t, eventstore.ConflictError{Stream: "till-1", Want: wrong, Actual: 3}, *conflict)
+	}
+	_, err := eventstore.Update(t.Context(), store, r, func(tx *eventstore.Tx) error {
+		require.NoError(t, tx.Expect("till-1", 3))
+		require.NoError(t, tx.Expect("till-1", 3))
+		return tx.Expect("till-1", 2)
+	})
+	require.ErrorIs(t, err, eventstore.ErrInvalid)
+}
+
+func TestWhatAUnitRecordedBlindIsInTheStatesItLoads(t *testing.T) {
+	store, r := memory.New(), tills(t)
+	require.NoError(t, do(store, r, "till-1", payIn{1}))
+	_, err := eventstore.Update(t.Context(), store, r, func(tx *eventstore.Tx) error {
+		require.NoError(t, tx.RecordBlind("till-1", paidIn{5}))
+		state, err := till.Do(tx, "till-1", payIn{2})
+		require.Equal(t, 8, state)
+		return err
+	})
+	require.NoError(t, err)
+	require.Equal(t, 8, balance(t, store, "till-1"))
+}
+
+func TestDecidersWithOneKindOfStateDoNotMixThem(t *testing.T) {
+	store, r := memory.New(), tills(t)
+	require.NoError(t, do(store, r, "till-1", payIn{10}))
+	require.NoError(t, do(store, r, "till-1", payIn{20}))
+	movements := eventstore.Decider[int, any]{Evolve: func(n int, _ any) int { return n + 1 }}
+	_, err := eventstore.Update(t.Context(), store, r, func(tx *eventstore.Tx) error {
+		for range 2 {
+			sum, err := till.Load(tx, "till-1")
+			require.NoError(t, err)
+			n, err := movements.Load(tx, "till-1")
+			require.NoError(t, err)
+			require.Equal(t, []int{30, 2}, []int{sum, n})
+		}
+		return nil
+	})
+	require.NoError(t, err)
+}
+
+func TestEveryLoadGivesAStateOfItsOwn(t *testing.T) {
+	store, r := memory.New(), tills(t)
+	book := eventstore.Decider[map[string]int, any]{
+		Decide: func(map[string]int, any) ([]any, error) { return []any{paidIn{1}}, nil },
+		Evolve: func(m map[string]int, _ any) map[string]int { // in place
+			if m == nil {
+				m = map[string]int{}
+			}
+			m["in"]++
+			return m
+		},
+	}
+	_, err := eventstore.Update(t.Context(), store, r, func(tx *eventstore.Tx) error {
+		one, err := book.Do(tx, "till-1", nil)
+		require.NoError(t, err)
+		two, err := book.Do(tx, "till-1", nil)
+		require.NoError(t, err)
+		require.Equal(t, []int{1, 2}, []int{one["in"], two["in"]})
+		return nil
+	})
+	require.NoError(t, err)
 }
 
 func TestAStreamOnlyCheckedHoldsTheUnitBack(t *testing.T) {

@@ -46,7 +46,11 @@ func (w *Writer) Write(r eventstore.Recorded) error {
 }
 
 func (w *Writer) write(r *eventstore.Recorded) error {
-	if err := check(r); err != nil {
+	err := check(r)
+	if err == nil && r.Append == 0 {
+		err = &eventstore.InputError{Field: "append", Rule: "a record names the append it came in"}
+	}
+	if err != nil {
 		return fmt.Errorf("event %s of stream %q: %w", r.ID, r.Stream, err)
 	}
 	if w.summary.Events == 0 {

@@ -9,7 +9,9 @@
 //	defer f.Close()
 //
 //	records, err := eventstore.Update(ctx, store, registry, receiveGoods)
-//	err = f.WaitFor(ctx, records[len(records)-1].Position) // read your own write
+//	for _, r := range records {
+//		err = f.WaitFor(ctx, r.Position) // read your own writes
+//	}
 //	err = f.View(ctx, func(v *follow.View) error {
 //		fmt.Println(stock.In(v).Level("bolts"), orders.In(v).Open())
 //		return nil

@@ -116,9 +116,11 @@ func (h *History) readShort(content []byte, before int) {
 		if err := eventstore.Validate([]eventstore.Event{e}, nil); err != nil {
 			h.fail(line, "no store would take this event: %v", err)
 		}
-		if tagged, ok := h.decode(entry{r, line}).(eventstore.Tagged); ok {
-			r.Tags = tagged.Tags()
+		tagged, err := h.registry.Encode(e.ID, h.decode(entry{r, line}))
+		if err != nil {
+			h.fail(line, "%v", err)
 		}
+		r.Tags = tagged.Tags
 		if !l.joined && len(group) > 0 {
 			endGroup(h.all[len(h.all)-1].line)
 		}

@@ -52,11 +52,13 @@ func (s *Store) Read(ctx context.Context, q eventstore.Query) iter.Seq2[eventsto
 			if q.Limit > 0 {
 				page.rows = min(page.rows, q.Limit-read)
 			}
-			err := s.read(ctx, func(c *conn) (err error) {
-				if p == nil {
-					if p, err = newPlan(c, q); err != nil {
+			err := s.read(ctx, func(c *conn) error {
+				if p == nil { // this may run again: half a plan is none
+					made, err := newPlan(c, q)
+					if err != nil {
 						return err
 					}
+					p = made
 				}
 				return p.fill(c, &page)
 			})

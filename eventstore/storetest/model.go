@@ -153,9 +153,11 @@ func (c *comparison) resend(t *rapid.T) {
 		t.Skip("nothing has been sent yet")
 	}
 	es := slices.Clone(rapid.SampledFrom(c.sent).Draw(t, "append"))
-	switch rapid.SampledFrom([]string{"whole", "part", "changed", "mixed", "joined"}).Draw(t, "how") {
+	switch rapid.SampledFrom([]string{"whole", "part", "turned", "changed", "mixed", "joined"}).Draw(t, "how") {
 	case "part":
 		es = es[rapid.IntRange(0, len(es)-1).Draw(t, "from"):]
+	case "turned":
+		slices.Reverse(es)
 	case "changed":
 		i := rapid.IntRange(0, len(es)-1).Draw(t, "which")
 		es[i].Meta = []byte(`{"actor":"eve"}`)

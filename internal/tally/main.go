@@ -39,6 +39,7 @@ type event struct {
 func tally(in io.Reader, out io.Writer, show *regexp.Regexp) error {
 	passed, failed, skipped, broken := 0, 0, 0, 0
 	output := map[[2]string]*strings.Builder{}
+	open := map[string]bool{} // packages that have started and not ended
 	lines := bufio.NewReaderSize(in, 1<<20)
 	for {
 		line, err := lines.ReadBytes('\n')
@@ -50,6 +51,8 @@ func tally(in io.Reader, out io.Writer, show *regexp.Regexp) error {
 			}
 			key := [2]string{e.Package, e.Test}
 			switch e.Action {
+			case "start":
+				open[e.Package] = true
 			case "build-output":
 				fmt.Fprint(out, e.Output)
 			case "build-fail":
@@ -60,6 +63,9 @@ func tally(in io.Reader, out io.Writer, show *regexp.Regexp) error {
 				}
 				output[key].WriteString(e.Output)
 			case "pass", "skip", "fail":
+				if e.Test == "" {
+					delete(open, e.Package)
+				}
 				said := ""
 				if output[key] != nil {
 					said = output[key].String()
@@ -92,6 +98,10 @@ func tally(in io.Reader, out io.Writer, show *regexp.Regexp) error {
 		if err != nil {
 			return err
 		}
+	}
+	for name := range open {
+		broken++
+		fmt.Fprintf(out, "FAIL %s did not end\n", name)
 	}
 	fmt.Fprintf(out, "%d passed, %d failed, %d skipped\n", passed, failed, skipped)
 	switch {

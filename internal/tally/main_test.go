@@ -31,6 +31,8 @@ func TestWhatDidNotPassIsAnError(t *testing.T) {
 		`{"Action":"fail","Package":"a","Test":"TestX"}` + "\n" + `{"Action":"fail","Package":"a"}`: "1 tests failed, 1 packages",
 		`{"ImportPath":"a","Action":"build-output","Output":"x.go:1: broken\n"}` + "\n" + `{"ImportPath":"a","Action":"build-fail"}` + "\n" +
 			`{"Action":"pass","Package":"b","Test":"TestX"}`: "1 packages",
+		`{"Action":"start","Package":"a"}` + "\n" + `{"Action":"start","Package":"b"}` + "\n" +
+			`{"Action":"pass","Package":"b","Test":"TestX"}` + "\n" + `{"Action":"pass","Package":"b"}`: "1 packages",
 		"panic: out of memory\n" + `{"Action":"pass","Package":"b","Test":"TestX"}` + "\n" + `{"Action":"fail","Package":"a"}`: "1 packages",
 	} {
 		var out strings.Builder

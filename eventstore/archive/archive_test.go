@@ -298,3 +298,11 @@ func TestReadingGoesOnWhereItStopped(t *testing.T) {
 	}
 	require.Equal(t, 6, n)
 }
+
+func TestTheWriterRefusesAnEventThatNamesNoAppend(t *testing.T) {
+	w := archive.NewWriter(io.Discard)
+	err := w.Write(eventstore.Recorded{Event: event("book-42", 1, "book.added", `{}`), Version: 1, RecordedAt: time.Unix(1, 0)})
+	var input *eventstore.InputError
+	require.ErrorAs(t, err, &input)
+	require.Equal(t, "append", input.Field)
+}

@@ -39,9 +39,9 @@
 // of another format is not used, deleting them costs time and nothing else, and
 // [Follower.Verify] compares them with the log.
 //
-// Snapshots also notice that an older copy of the log was restored: where a
-// snapshot stands at an event that the log no longer has, the follower stops
-// with eventstore.ErrRewound, since recorded history is missing.
+// Where the log no longer has the event at which a snapshot was taken, or that
+// the follower took last, an older copy of the log was restored: the follower
+// stops with eventstore.ErrRewound, since recorded history is missing.
 package follow
 
 import (

@@ -131,7 +131,19 @@ func (r *run) read(ctx context.Context) (again bool, err error) {
 		clear(batch) // the bytes of events are not kept
 		r.batch = batch
 	}()
-	for record, err := range r.store.Read(ctx, eventstore.Query{After: r.low()}) {
+	last := r.last()
+	from := last.Position
+	if from > 0 {
+		from-- // once more, to see whether it is still there
+	}
+	for record, err := range r.store.Read(ctx, eventstore.Query{After: from}) {
+		if err == nil && last.Position > 0 {
+			if record.Position != last.Position || record.ID != last.ID {
+				return false, lostEvent(last)
+			}
+			last.Position = 0
+			continue
+		}
 		if err != nil {
 			// What was read of the last append may not be all of it.
 			whole := len(batch)
@@ -153,7 +165,26 @@ func (r *run) read(ctx context.Context) (again bool, err error) {
 		batch = append(batch, record)
 		size += len(record.Data) + len(record.Meta)
 	}
+	if last.Position > 0 {
+		return false, lostEvent(last)
+	}
 	return r.apply(ctx, batch)
+}
+
+// last returns the position that every fold has reached, and the ID of the event there.
+func (r *run) last() (last eventstore.Recorded) {
+	last.Position = r.low()
+	for _, fold := range r.folds {
+		if fold.position == last.Position {
+			last.ID = fold.event
+		}
+	}
+	return last
+}
+
+func lostEvent(last eventstore.Recorded) error {
+	return fmt.Errorf("%w: event %s, which was at position %d, is gone: an older copy of the log took its place; restart, and see what it lacks",
+		eventstore.ErrRewound, last.ID, last.Position)
 }
 
 // apply gives a batch of whole appends to every fold.

@@ -360,3 +360,20 @@ func TestGoldenStatesDoNotHideFields(t *testing.T) {
 	said = outcome(t, func(t testing.TB) { spec.CheckStates(h.In(t), eventstore.Decider[*small, any]{}, "") })
 	require.Contains(t, said, "field n of")
 }
+
+// moved names the places it is found by, twice where they are the same.
+type moved struct {
+	From string `json:"from"`
+	To   string `json:"to"`
+}
+
+func (m moved) Tags() []string { return []string{"place:" + m.From, "place:" + m.To} }
+
+func TestTheShortFormHasTheTagsThatAUnitOfWorkRecords(t *testing.T) {
+	registry, err := eventstore.NewRegistry(eventstore.Type[moved]("book.moved", 1))
+	require.NoError(t, err)
+	h := spec.Replay(t, write(t, "a.txtar", "-- events --\nbook-1 book.moved {\"from\":\"A\",\"to\":\"A\"}\n"), registry)
+	for r := range h.Records() {
+		require.Equal(t, []string{"place:A"}, r.Tags)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -222,5 +223,40 @@ func TestTimesAreWholeMicrosecondsOfTheGivenClock(t *testing.T) {
 		rows, err := raw(t, path, "SELECT recorded_at FROM history")
 		require.NoError(t, err)
 		require.Equal(t, [][]string{{records[0].RecordedAt.Format("2006-01-02T15:04:05.000000Z")}}, rows)
+	}
+}
+
+type drawn struct {
+	Number uint64 `json:"number"`
+}
+
+// A register from which everybody draws numbers is as contended as a stream gets.
+func TestManyUnitsOfWorkOnOneStreamAllGetTheirTurn(t *testing.T) {
+	const writers, each = 32, 8
+	registry, err := eventstore.NewRegistry(eventstore.Type[drawn]("number.drawn", 1))
+	require.NoError(t, err)
+	store := open(t, newPath(t))
+	errs := make([]error, writers)
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for range each {
+				_, err := eventstore.Update(ctx, store, registry, func(tx *eventstore.Tx) error {
+					last, err := tx.Check("register")
+					if err != nil {
+						return err
+					}
+					return tx.Record("register", drawn{last + 1})
+				})
+				errs[w] = errors.Join(errs[w], err)
+			}
+		})
+	}
+	wg.Wait()
+	require.NoError(t, errors.Join(errs...))
+	for i, r := range all(t, store, eventstore.Query{}) {
+		payload, err := registry.Decode(r.Event)
+		require.NoError(t, err)
+		require.EqualValues(t, i+1, payload.(drawn).Number, "numbers have no gap and no double")
 	}
 }

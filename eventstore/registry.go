@@ -168,10 +168,9 @@ func (r *Registry) Encode(id uuid.UUID, payload any) (Event, error) {
 	return e, nil
 }
 
-// addTags returns a copy of tags with those of more that it does not have: a
-// payload that names a thing twice is found by it once.
+// addTags appends to tags those of more that it does not have: a payload that
+// names a thing twice is found by it once.
 func addTags(tags, more []string) []string {
-	tags = slices.Clone(tags)
 	for _, tag := range more {
 		if !slices.Contains(tags, tag) {
 			tags = append(tags, tag)

@@ -3,9 +3,9 @@ package eventstore_test
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
@@ -133,8 +133,7 @@ func TestWhatCannotBeDecodedIsATypedError(t *testing.T) {
 			require.ErrorContains(t, err, c.says)
 			var d *eventstore.DecodeError
 			require.ErrorAs(t, err, &d)
-			require.Equal(t, "book-42", d.Stream)
-			require.Equal(t, c.event.ID, d.ID)
+			require.Equal(t, eventstore.DecodeError{ID: c.event.ID, Stream: "book-42", Type: c.event.Type, Schema: c.event.Schema, Cause: d.Cause}, *d)
 		})
 	}
 	for what, payload := range map[string]any{
@@ -171,6 +170,8 @@ func TestARegistryThatWouldSurpriseIsRefused(t *testing.T) {
 		"it is not empty":             {eventstore.Type[lent]("", 1)},
 		"no upcaster from schema 2":   {eventstore.Type[lent]("a", 3, eventstore.Upcast(1, func(other) (returned, error) { return returned{}, nil }))},
 		"two upcasters from schema 1": {eventstore.Type[lent]("a", 2, eventstore.Upcast(1, func(other) (lent, error) { return lent{}, nil }), eventstore.Upcast(1, func(other) (lent, error) { return lent{}, nil }))},
+		"from 1 to 1000":              {eventstore.Type[lent]("a", 1001)},
+		"upcaster from schema 0":      {eventstore.Type[lent]("a", 1, eventstore.Upcast(0, func(other) (lent, error) { return lent{}, nil }))},
 		"outside 1 to 1":              {eventstore.Type[lent]("a", 2, eventstore.Upcast(1, func(other) (lent, error) { return lent{}, nil }), eventstore.Upcast(5, func(other) (lent, error) { return lent{}, nil }))},
 		"the next takes":              {eventstore.Type[lent]("a", 2, eventstore.Upcast(1, func(other) (returned, error) { return returned{}, nil }))},
 		"value receiver":              {eventstore.Type[pointerTagged]("a", 1)},
@@ -184,6 +185,28 @@ func TestARegistryThatWouldSurpriseIsRefused(t *testing.T) {
 	require.ErrorContains(t, err, "count from 1", "all that is wrong is said at once")
 }
 
+func TestSchemasGoUpToAThousand(t *testing.T) {
+	steps := make([]eventstore.Upcaster, 999)
+	for i := range steps {
+		steps[i] = eventstore.Upcast(i+1, func(c counted) (counted, error) { return counted{Shelf: c.Shelf + "+"}, nil })
+	}
+	r := registry(t, eventstore.Type[counted]("shelf.counted", 1000, steps...))
+	payload, err := r.Decode(eventstore.Event{Type: "shelf.counted", Schema: 998, Data: []byte(`{"shelf":"A"}`)})
+	require.NoError(t, err)
+	require.Equal(t, counted{Shelf: "A++"}, payload)
+}
+
+func TestUpcastersMayBeSharedByTypes(t *testing.T) {
+	type other struct{ To string }
+	steps := make([]eventstore.Upcaster, 1, 8)
+	steps[0] = eventstore.Upcast(1, func(lent) (lent, error) { return lent{"up"}, nil })
+	first := eventstore.Type[lent]("a", 2, steps...)
+	_ = eventstore.Type[other]("b", 2, steps...)
+	payload, err := registry(t, first).Decode(eventstore.Event{Type: "a", Schema: 2, Data: []byte(`{"To":"ann"}`)})
+	require.NoError(t, err)
+	require.Equal(t, lent{"ann"}, payload)
+}
+
 func TestTypeNameIsForQueries(t *testing.T) {
 	r := registry(t, eventstore.Type[returned]("book.returned", 1))
 	name, err := r.TypeName(returned{})
@@ -191,93 +214,6 @@ func TestTypeNameIsForQueries(t *testing.T) {
 	require.Equal(t, "book.returned", name)
 	_, err = r.TypeName(lent{})
 	require.ErrorIs(t, err, eventstore.ErrUnknownType)
-}
-
-// vault is a Sealer that keeps what it sealed and can forget an event.
-type vault struct {
-	sealed map[string]string
-	erased map[uuid.UUID]bool
-}
-
-func (v *vault) Seal(event uuid.UUID, field string, plain []byte) ([]byte, error) {
-	key := fmt.Sprintf("%s %s", event, field)
-	v.sealed[key] = string(plain)
-	return []byte(key), nil
-}
-
-func (v *vault) Unseal(event uuid.UUID, field string, sealed []byte) ([]byte, error) {
-	switch {
-	case v.erased[event]:
-		return nil, eventstore.ErrErased
-	case string(sealed) != fmt.Sprintf("%s %s", event, field):
-		return nil, errors.New("sealed for another event or field")
-	}
-	return []byte(v.sealed[string(sealed)]), nil
-}
-
-type registered struct {
-	Member string              `json:"member"`
-	Name   eventstore.Secret   `json:"name"`
-	Phones []eventstore.Secret `json:"phones,omitzero"`
-}
-
-func TestSealedFieldsAreBoundToTheirEventAndPlace(t *testing.T) {
-	v := &vault{sealed: map[string]string{}, erased: map[uuid.UUID]bool{}}
-	bare := registry(t, eventstore.Type[registered]("member.registered", 1))
-	r := bare.WithSealer(v)
-	want := registered{Member: "m-1", Name: "Ann Smith", Phones: []eventstore.Secret{"1", "2"}}
-	id := uuid.New()
-	e, err := r.Encode(id, want)
-	require.NoError(t, err)
-	require.NotContains(t, string(e.Data), "Ann")
-	require.Contains(t, v.sealed, id.String()+" /name")
-	require.Contains(t, v.sealed, id.String()+" /phones/0")
-	require.Contains(t, v.sealed, id.String()+" /phones/1")
-	require.NoError(t, eventstore.Validate([]eventstore.Event{{ID: id, Stream: "m", Type: e.Type, Schema: 1, Data: e.Data}}, nil))
-
-	got, err := r.Decode(e)
-	require.NoError(t, err)
-	require.Equal(t, want, got)
-
-	moved := e
-	moved.ID = uuid.New()
-	_, err = r.Decode(moved)
-	require.ErrorIs(t, err, eventstore.ErrMalformed)
-	require.ErrorContains(t, err, "another event")
-
-	open := e
-	open.Data = []byte(`{"member":"m-1","name":"Ann Smith"}`)
-	_, err = r.Decode(open)
-	require.ErrorIs(t, err, eventstore.ErrMalformed, "a field that is not sealed is not read as if it were")
-
-	v.erased[id] = true
-	_, err = r.Decode(e)
-	require.ErrorIs(t, err, eventstore.ErrErased)
-	require.NotErrorIs(t, err, eventstore.ErrMalformed)
-
-	_, err = bare.Encode(id, want)
-	require.ErrorContains(t, err, "give the registry a Sealer")
-	_, err = bare.Decode(e)
-	require.ErrorContains(t, err, "give the registry a Sealer")
-}
-
-func TestASecretIsNeverWrittenInTheClear(t *testing.T) {
-	type loose struct {
-		Details any `json:"details"`
-	}
-	v := &vault{sealed: map[string]string{}, erased: map[uuid.UUID]bool{}}
-	r := registry(t, eventstore.Type[loose]("loose", 1)).WithSealer(v)
-	for _, details := range []any{eventstore.Secret("Ann"), map[string]any{"name": eventstore.Secret("Ann")}, []eventstore.Secret{"Ann"}} {
-		e, err := r.Encode(uuid.New(), loose{details})
-		require.ErrorContains(t, err, "registry with a Sealer")
-		require.NotContains(t, string(e.Data), "Ann")
-	}
-	_, err := json.Marshal(registered{Name: "Ann"}) // a snapshot of a fold, say
-	require.ErrorContains(t, err, "registry with a Sealer")
-	require.ErrorContains(t, json.Unmarshal([]byte(`{"name":"Ann"}`), &registered{}), "registry with a Sealer")
-	for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {
-		require.NotContains(t, fmt.Sprintf(verb, registered{Name: "Ann", Phones: []eventstore.Secret{"Ann"}}), "Ann", verb)
-	}
 }
 
 func TestMetadataKeepsWhatItDoesNotKnow(t *testing.T) {
@@ -298,6 +234,29 @@ func TestMetadataKeepsWhatItDoesNotKnow(t *testing.T) {
 	m, err = eventstore.DecodeMetadata(nil)
 	require.NoError(t, err)
 	require.Equal(t, eventstore.Metadata{}, m)
-	_, err = eventstore.DecodeMetadata([]byte(`{"actor":7}`))
+	m, err = eventstore.DecodeMetadata([]byte(`{"reason":"late","actor":7}`))
 	require.ErrorIs(t, err, eventstore.ErrMalformed)
+	require.Zero(t, m)
+}
+
+// The names of the fields of metadata are for ever: they stand in the log.
+func TestNamesOfMetadataAreFixed(t *testing.T) {
+	m := eventstore.Metadata{
+		Actor: "ann", OnBehalfOf: "bob", Reason: "late", Command: "return", Key: "k-1", Correlation: "c-1",
+		Causation: uuid.MustParse("0195a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b"), Source: "desk",
+		OccurredAt: time.Date(2026, 3, 1, 9, 0, 0, 1000, time.UTC), Traceparent: "00-1-2-01",
+		Extra: map[string]json.RawMessage{"tenant": json.RawMessage(`{"b":1,"a":2}`)},
+	}
+	meta, err := m.Encode()
+	require.NoError(t, err)
+	require.Equal(t, `{"actor":"ann","on_behalf_of":"bob","reason":"late","command":"return","key":"k-1","correlation":"c-1",`+
+		`"causation":"0195a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b","source":"desk","occurred_at":"2026-03-01T09:00:00.000001Z","traceparent":"00-1-2-01",`+
+		`"tenant":{"b":1,"a":2}}`, string(meta))
+	back, err := eventstore.DecodeMetadata(meta)
+	require.NoError(t, err)
+	require.Equal(t, m, back)
+
+	meta, err = eventstore.Metadata{Actor: "ann"}.Encode()
+	require.NoError(t, err)
+	require.Equal(t, `{"actor":"ann"}`, string(meta), "what is not known is not written")
 }

@@ -2,6 +2,7 @@ package eventstore_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -249,6 +250,21 @@ func TestOnlyTheStoresWordOnTheEventsSettlesAnUnknownOutcome(t *testing.T) {
 	}
 }
 
+func TestAConflictIsNotTriedAgainForACallerWhoHasGone(t *testing.T) {
+	s := &scripted{Store: memory.New()}
+	for range 100 {
+		s.before = append(s.before, &eventstore.ConflictError{Stream: "till-1", Want: 0, Actual: 1})
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := eventstore.Update(ctx, s, tills(t), func(tx *eventstore.Tx) error {
+		cancel()
+		return tx.RecordBlind("till-1", paidIn{1})
+	})
+	require.ErrorIs(t, err, context.Canceled)
+	require.ErrorIs(t, err, eventstore.ErrNotApplied)
+	require.LessOrEqual(t, s.appends, 8, "where a pause is over at the same moment, either may be seen first")
+}
+
 func TestAConflictRunsTheWholeUnitAgainAndGivesUpInTheEnd(t *testing.T) {
 	store, r := memory.New(), tills(t)
 	runs := 0
@@ -331,7 +347,31 @@ func TestAVersionTheCallerNamedIsNeverWidened(t *testing.T) {
 		}
 		return tx.Expect("till-1", 2)
 	})
-	require.ErrorIs(t, err, eventstore.ErrConflict, "also after the stream was loaded at another version")
+	var conflict *eventstore.ConflictError
+	require.ErrorAs(t, err, &conflict, "also after the stream was loaded at another version")
+	require.Equal(t, eventstore.ConflictError{Stream: "till-1", Want: 2, Actual: 3}, *conflict)
+
+	runs = 0
+	_, err = eventstore.Update(t.Context(), store, r, func(tx *eventstore.Tx) error {
+		runs++
+		if _, err := till.Do(tx, "till-1", payIn{1}); err != nil {
+			return err
+		}
+		require.NoError(t, do(store, r, "till-1", payIn{10}))
+		return tx.Expect("till-1", 3)
+	})
+	require.ErrorIs(t, err, eventstore.ErrConflict)
+	require.Equal(t, 1, runs, "a version named after loading is named as well")
+
+	_, err = eventstore.Update(t.Context(), store, r, func(tx *eventstore.Tx) error {
+		require.NoError(t, tx.Expect("till-1", 9))
+		state, err := till.Load(tx, "till-1")
+		require.ErrorAs(t, err, &conflict, "there is no state at a version that the stream has not reached")
+		require.Equal(t, eventstore.ConflictError{Stream: "till-1", Want: 9, Actual: 4}, *conflict)
+		require.Zero(t, state)
+		return err
+	})
+	require.ErrorIs(t, err, eventstore.ErrConflict)
 }
 
 func TestAVersionTheCallerNamedIsHeldAlsoWhereNothingIsRecorded(t *testing.T) {
@@ -491,4 +531,16 @@ func TestAnUnreadableStreamIsNotLoaded(t *testing.T) {
 	require.ErrorContains(t, err, `load "till-1"`)
 	require.NoError(t, store.Close())
 	require.ErrorIs(t, do(store, tills(t), "till-1", payIn{1}), eventstore.ErrClosed)
+}
+
+func TestMetadataThatHaveNoJSONAreNotRecorded(t *testing.T) {
+	store := memory.New()
+	_, err := eventstore.Update(t.Context(), store, tills(t), func(tx *eventstore.Tx) error {
+		tx.Meta.Extra = map[string]json.RawMessage{"tenant": json.RawMessage(`{`)}
+		return tx.RecordBlind("till-1", paidIn{1})
+	})
+	require.ErrorContains(t, err, "encode metadata")
+	head, err := store.Head(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, head)
 }

@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strings"
 	"testing"
@@ -188,7 +189,7 @@ func TestBytesAreKept(t *testing.T) {
 func TestTheGreatestEventPasses(t *testing.T) {
 	tags := make([]string, eventstore.MaxTags)
 	for i := range tags {
-		tags[i] = fmt.Sprintf("%03d", i) + strings.Repeat("\x01", eventstore.MaxTag-3)
+		tags[i] = string([]byte{byte(14 + i/8), byte(14 + i%8)}) + strings.Repeat("\x01", eventstore.MaxTag-2)
 	}
 	e := eventstore.Event{
 		ID: id("greatest", 1), Stream: strings.Repeat("\x02", eventstore.MaxStream), Type: strings.Repeat("\x03", eventstore.MaxType),
@@ -200,6 +201,99 @@ func TestTheGreatestEventPasses(t *testing.T) {
 	_, err := s.Append(t.Context(), []eventstore.Event{e})
 	require.NoError(t, err)
 	same(t, log(t, s), read(t, export(t, s)))
+
+	var b bytes.Buffer
+	w := archive.NewWriter(&b)
+	r := log(t, s)[0]
+	require.NoError(t, w.Write(r))
+	r.ID, r.Version = id("greatest", 2), math.MaxUint64 // the longest line there is
+	require.NoError(t, w.Write(r))
+	_, err = w.End()
+	require.NoError(t, err)
+	require.Equal(t, r.Event, read(t, b.Bytes())[1].Event)
+}
+
+func TestAWriterTakesWhatComesFromElsewhere(t *testing.T) {
+	sound := read(t, export(t, library(t)))
+	for _, c := range []struct {
+		name   string
+		change func(i int, r *eventstore.Recorded)
+	}{
+		{"other zones", func(i int, r *eventstore.Recorded) { r.RecordedAt = r.RecordedAt.In(time.FixedZone("", 3600*(i-3))) }},
+		{"no positions", func(_ int, r *eventstore.Recorded) { r.Position = 0 }},
+		{"appends from 1", func(_ int, r *eventstore.Recorded) { r.Append-- }},
+		{"appends in any order", func(_ int, r *eventstore.Recorded) { r.Append = 100 - r.Append }},
+	} {
+		var want, got bytes.Buffer
+		for b, change := range map[*bytes.Buffer]func(int, *eventstore.Recorded){&want: func(int, *eventstore.Recorded) {}, &got: c.change} {
+			w := archive.NewWriter(b)
+			for i, r := range sound[1:] { // an append of three is the first
+				change(i, &r)
+				require.NoError(t, w.Write(r))
+			}
+			_, err := w.End()
+			require.NoError(t, err)
+		}
+		require.Equal(t, want.String(), got.String(), c.name)
+	}
+}
+
+func TestTheFirstAndTheLastTimePass(t *testing.T) {
+	records := read(t, export(t, library(t)))[:2]
+	records[0].RecordedAt = time.Date(1, 1, 1, 0, 0, 0, 1000, time.UTC)
+	records[1].RecordedAt = time.Date(9999, 12, 31, 23, 59, 59, 999_999_000, time.UTC)
+	var b bytes.Buffer
+	w := archive.NewWriter(&b)
+	for _, r := range records {
+		require.NoError(t, w.Write(r))
+	}
+	_, err := w.End()
+	require.NoError(t, err)
+	same(t, records, read(t, b.Bytes()))
+}
+
+// What counts in an append are names, tags, payload and metadata.
+func TestAWriterCountsAllPartsOfAnAppend(t *testing.T) {
+	tags := make([]string, eventstore.MaxTags)
+	for i := range tags {
+		tags[i] = fmt.Sprintf("%0*d", eventstore.MaxTag, i)
+	}
+	for part, fill := range map[string]func(*eventstore.Recorded){
+		"metadata": func(r *eventstore.Recorded) {
+			r.Meta = []byte("{}" + strings.Repeat(" ", eventstore.MaxMeta-2))
+		},
+		"tags":   func(r *eventstore.Recorded) { r.Tags = tags },
+		"stream": func(r *eventstore.Recorded) { r.Stream = strings.Repeat("s", eventstore.MaxStream) },
+		"type":   func(r *eventstore.Recorded) { r.Type = strings.Repeat("t", eventstore.MaxType) },
+	} {
+		w := archive.NewWriter(io.Discard)
+		var err error
+		written, size := 0, 0
+		for n := 1; err == nil; n++ {
+			r := eventstore.Recorded{Event: event("s", n, "t", "1"), Version: uint64(n), Append: 1, RecordedAt: time.Unix(0, 0).UTC()}
+			fill(&r)
+			if n <= 3 {
+				r.Data = []byte("1" + strings.Repeat(" ", eventstore.MaxData-1))
+			} else if n == 4 {
+				r.Data = []byte("1" + strings.Repeat(" ", eventstore.MaxData-300_000))
+			}
+			size += len(r.Stream) + len(r.Type) + len(r.Data) + len(r.Meta)
+			for _, tag := range r.Tags {
+				size += len(tag)
+			}
+			if err = w.Write(r); err == nil {
+				written = size
+			}
+		}
+		require.ErrorIs(t, err, eventstore.ErrTooLarge, part)
+		require.LessOrEqual(t, written, eventstore.MaxAppend, part)
+		var input *eventstore.InputError
+		require.ErrorAs(t, err, &input)
+		if input.Limit == eventstore.MaxAppend {
+			require.Equal(t, size, input.Size, part)
+			require.Greater(t, size, eventstore.MaxAppend, part)
+		}
+	}
 }
 
 func TestASelectionHoldsWholeStreams(t *testing.T) {
@@ -230,6 +324,8 @@ func TestAWriterRefusesWhatAReaderWould(t *testing.T) {
 		"too deep":            func(r *eventstore.Recorded) { r.Data = bytes.Repeat([]byte("["), 101) },
 		"tag twice":           func(r *eventstore.Recorded) { r.Tags = []string{"a", "a"} },
 		"nanoseconds":         func(r *eventstore.Recorded) { r.RecordedAt = r.RecordedAt.Add(1) },
+		"a tenth of a micro":  func(r *eventstore.Recorded) { r.RecordedAt = r.RecordedAt.Add(100) },
+		"a year before 1":     func(r *eventstore.Recorded) { r.RecordedAt = time.Date(0, 12, 31, 0, 0, 0, 0, time.UTC) },
 		"a five-digit year":   func(r *eventstore.Recorded) { r.RecordedAt = r.RecordedAt.AddDate(9000, 0, 0) },
 		"metadata, no object": func(r *eventstore.Recorded) { r.Meta = []byte("[]") },
 	} {

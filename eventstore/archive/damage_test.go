@@ -14,6 +14,7 @@ import (
 
 	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/eventstore/archive"
+	"github.com/rollforward/rollforward/eventstore/memory"
 	"github.com/rollforward/rollforward/internal/race"
 )
 
@@ -43,7 +44,13 @@ func damage(t testing.TB, file []byte) error {
 func TestACutIsNoticedAtEveryByte(t *testing.T) {
 	file := export(t, library(t))
 	for n := range file {
-		require.ErrorIs(t, damage(t, file[:n]), archive.ErrTruncated, "cut to %d bytes", n)
+		err := damage(t, file[:n])
+		require.ErrorIs(t, err, archive.ErrTruncated, "cut to %d bytes", n)
+		says := "within this line"
+		if n == 0 || file[n-1] == '\n' {
+			says = "is missing"
+		}
+		require.ErrorContains(t, err, says, "cut to %d bytes", n)
 	}
 }
 
@@ -198,6 +205,7 @@ func TestTheFirstAndTheLastLineAreJudged(t *testing.T) {
 		{"a byte order mark", "\ufeff" + sound, 1, archive.ErrMalformed},
 		{"Windows", strings.ReplaceAll(sound, "\n", "\r\n"), 1, archive.ErrMalformed},
 		{"another format", strings.Replace(sound, "rollforward.archive", "other", 1), 1, archive.ErrMalformed},
+		{"another format of another version", strings.Replace(sound, `rollforward.archive","version":1}`, `other","version":2}`, 1), 1, archive.ErrMalformed},
 		{"version 0", strings.Replace(sound, `"version":1}`, `"version":0}`, 1), 1, archive.ErrMalformed},
 		{"version 2", strings.Replace(sound, `"version":1}`, `"version":2,"new":true}`, 1), 1, eventstore.ErrNewerFormat},
 		{"more behind", sound + sound, 4, archive.ErrMalformed},
@@ -232,6 +240,56 @@ func TestAnErrorOfTheReaderIsPassedOn(t *testing.T) {
 		n++
 	}
 	require.Positive(t, n, "what came before it is yielded")
-	_, err := archive.Check(iotest.OneByteReader(bytes.NewReader(file)))
+	_, err := archive.Check(io.MultiReader(bytes.NewReader(file), iotest.ErrReader(broken)))
+	require.ErrorIs(t, err, broken, "whether there is more behind the trailer is not known")
+	_, err = archive.Check(iotest.OneByteReader(bytes.NewReader(file)))
 	require.NoError(t, err)
+}
+
+func TestAnErrorIsYieldedOnceAndStays(t *testing.T) {
+	file := export(t, library(t))
+	seq := archive.Read(bytes.NewReader(append(bytes.Clone(file[:len(file)/2]), file...)))
+	var first error
+	for range 2 {
+		var errs []error
+		for _, err := range seq {
+			if err != nil {
+				errs = append(errs, err)
+			}
+			if len(errs) > 3 {
+				break
+			}
+		}
+		require.Len(t, errs, 1)
+		if first == nil {
+			first = errs[0]
+		}
+		require.Equal(t, first, errs[0], "nothing is read behind it")
+	}
+}
+
+func TestAFailureSaysHowFarItCame(t *testing.T) {
+	file := export(t, library(t))
+	lines := bytes.SplitAfter(file, []byte("\n"))
+	cut := bytes.Join(lines[:4], nil)
+	summary, err := archive.Check(bytes.NewReader(cut))
+	require.ErrorIs(t, err, archive.ErrTruncated)
+	require.Equal(t, archive.Summary{Events: 3}, summary)
+
+	s := memory.New()
+	summary, err = archive.Import(t.Context(), s, bytes.NewReader(cut))
+	require.ErrorIs(t, err, archive.ErrTruncated)
+	require.Equal(t, archive.Summary{Events: 3}, summary)
+	summary, err = archive.Import(t.Context(), library(t), bytes.NewReader(cut))
+	require.ErrorIs(t, err, archive.ErrTruncated, "also where the store has all of it")
+	require.Equal(t, archive.Summary{Events: 3}, summary)
+
+	disk := full(100)
+	summary, err = archive.Export(t.Context(), &disk, library(t), eventstore.Query{})
+	require.ErrorIs(t, err, eventstore.ErrStorageFull)
+	require.Equal(t, archive.Summary{Events: 6}, summary)
+	disk = full(100 << 10)
+	summary, err = archive.Export(t.Context(), &disk, &endless{events: 1 << 40}, eventstore.Query{})
+	require.ErrorIs(t, err, eventstore.ErrStorageFull, "it ends when the disk is full, not when the history ends")
+	require.Greater(t, summary.Events, 100)
 }

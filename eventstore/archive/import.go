@@ -127,7 +127,7 @@ func difference(have, want eventstore.Recorded) string {
 func (b *batch) add(ctx context.Context, r eventstore.Recorded) error {
 	if r.Append == r.Position {
 		b.cut, b.cutSize = len(b.records), b.bytes
-	} else if len(b.records) == 0 && b.cut == 0 && b.added == 0 {
+	} else if len(b.records) == 0 {
 		return &DivergedError{line(r), 0, "the append goes on in the archive"}
 	}
 	if len(b.records) == eventstore.MaxEvents || b.bytes+size(&r) > eventstore.MaxAppend {

@@ -113,17 +113,55 @@ func TestBatchesKeepTheLimits(t *testing.T) {
 	same(t, log(t, s), log(t, counts))
 }
 
+func TestBatchesAreFilledToTheLimit(t *testing.T) {
+	const stream, typ = "book-42", "book.scanned"
+	quarter := `"` + strings.Repeat("x", eventstore.MaxAppend/4-len(stream)-len(typ)-2) + `"`
+	for _, c := range []struct {
+		name    string
+		appends []int // of so many events, a quarter of an append each
+		sizes   []int
+	}{
+		{"one by one", []int{1, 1, 1, 1, 1, 1, 1, 1, 1}, []int{4, 4, 1}},
+		{"the greatest appends", []int{4, 4}, []int{4, 4}},
+		{"appends that leave room", []int{3, 3, 1, 2, 2, 3}, []int{3, 4, 4, 3}},
+		{"a small one, then the greatest", []int{1, 4, 1}, []int{1, 4, 1}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := memory.New(memory.WithClock(clock()))
+			n := 0
+			for _, size := range c.appends {
+				var events []eventstore.Event
+				for range size {
+					n++
+					events = append(events, event(stream, n, typ, quarter))
+				}
+				_, err := s.Append(t.Context(), events)
+				require.NoError(t, err)
+			}
+			counts := &restores{Store: memory.New()}
+			_, err := archive.Import(t.Context(), counts, bytes.NewReader(export(t, s)))
+			require.NoError(t, err)
+			require.Equal(t, c.sizes, counts.sizes)
+			same(t, log(t, s), log(t, counts))
+		})
+	}
+}
+
 // restores notes how many records each Restore takes.
 type restores struct {
 	*memory.Store
 	sizes  []int
 	before func() // called before each
+	err    error  // with which each fails
 }
 
 func (s *restores) Restore(ctx context.Context, after eventstore.Position, records []eventstore.Recorded) (eventstore.Position, error) {
 	s.sizes = append(s.sizes, len(records))
 	if s.before != nil {
 		s.before()
+	}
+	if s.err != nil {
+		return 0, s.err
 	}
 	return s.Store.Restore(ctx, after, records)
 }
@@ -171,6 +209,13 @@ func TestAnotherHistoryIsRefused(t *testing.T) {
 			same(t, original, log(t, s))
 		})
 	}
+	t.Run("the first event", func(t *testing.T) {
+		other := memory.New()
+		_, err := other.Append(t.Context(), []eventstore.Event{event("book-1", 1, "book.added", `{}`)})
+		require.NoError(t, err)
+		_, err = archive.Import(t.Context(), other, bytes.NewReader(export(t, library(t))))
+		require.ErrorContains(t, err, "archive line 2 and the store's event at position 1 are different histories")
+	})
 	t.Run("the store ends within an append", func(t *testing.T) {
 		s := memory.New()
 		_, err := s.Restore(t.Context(), 0, original[:3])
@@ -206,6 +251,14 @@ func TestAnAppendDuringAnImportEndsIt(t *testing.T) {
 	require.Len(t, log(t, s), 1)
 }
 
+func TestAnImportWhoseOutcomeIsUnknownSaysWhatToDo(t *testing.T) {
+	s := &restores{Store: memory.New(), err: eventstore.OutcomeUnknown(errors.New("connection lost"))}
+	summary, err := archive.Import(t.Context(), s, bytes.NewReader(export(t, library(t))))
+	require.ErrorIs(t, err, eventstore.ErrOutcomeUnknown)
+	require.ErrorContains(t, err, "import again to go on")
+	require.Zero(t, summary.Added)
+}
+
 func TestAnArchiveThatIsNoHistoryIsRefused(t *testing.T) {
 	records := read(t, export(t, library(t)))
 	line := func(n int) eventstore.Recorded { return records[n-2] }
@@ -215,6 +268,11 @@ func TestAnArchiveThatIsNoHistoryIsRefused(t *testing.T) {
 	again.Version = 2
 	joined := again
 	joined.Append = line(2).Append
+	numbered := func(stream string, version uint64) eventstore.Recorded {
+		r := line(2)
+		r.ID, r.Stream, r.Version = id(stream, int(version)), stream, version
+		return r
+	}
 	for _, c := range []struct {
 		name    string
 		records []eventstore.Recorded
@@ -222,6 +280,9 @@ func TestAnArchiveThatIsNoHistoryIsRefused(t *testing.T) {
 		kind    error
 	}{
 		{"a version is missing", []eventstore.Recorded{line(2), other}, 3, eventstore.ErrConflict},
+		{"a version is missing that another stream has", []eventstore.Recorded{
+			numbered("a", 1), numbered("a", 2), numbered("a", 3), numbered("b", 1), numbered("b", 3),
+		}, 6, eventstore.ErrConflict},
 		{"it begins within a stream", []eventstore.Recorded{line(6)}, 2, eventstore.ErrConflict},
 		{"an ID twice", []eventstore.Recorded{line(2), withAppend(again, 7)}, 3, eventstore.ErrInvalid},
 		{"an ID twice in an append", []eventstore.Recorded{line(2), joined}, 3, eventstore.ErrInvalid},

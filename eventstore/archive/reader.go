@@ -116,7 +116,7 @@ func (in *reader) event(line []byte) (eventstore.Recorded, error) {
 	case first == uuid.Nil:
 		in.group.start(&r)
 		in.first = r.Position
-	case first != in.group.first || in.summary.Events == 0:
+	case first != in.group.first: // which is uuid.Nil before the first event
 		return eventstore.Recorded{}, malformed("field \"append\" is not the ID of the first event of the append before this line")
 	default:
 		if err := in.group.join(&r); err != nil {

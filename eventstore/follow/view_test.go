@@ -71,10 +71,23 @@ func TestNoViewStandsInTheMiddleOfAnAppendDuringALongCatchUp(t *testing.T) {
 	store.set(func(s *faulty) { s.hold = hold })
 	many(t, store, 300, 7)
 
+	store.set(func(s *faulty) {
+		s.fail = func(record int) error { // so that the catch-up lasts, and views have time to come
+			if record%70 == 0 {
+				time.Sleep(time.Millisecond)
+			}
+			return nil
+		}
+	})
 	seen := sync.Map{}
-	var viewers sync.WaitGroup
+	var viewers, ready sync.WaitGroup
+	ready.Add(4)
 	for range 4 {
 		viewers.Go(func() {
+			if err := f.View(t.Context(), func(*follow.View) error { return nil }); err != nil {
+				t.Error(err)
+			}
+			ready.Done()
 			for position := eventstore.Position(0); position < 2100; {
 				if err := f.View(t.Context(), func(v *follow.View) error {
 					position = v.Position()
@@ -90,6 +103,7 @@ func TestNoViewStandsInTheMiddleOfAnAppendDuringALongCatchUp(t *testing.T) {
 			}
 		})
 	}
+	ready.Wait()
 	close(hold)
 	viewers.Wait()
 	cuts := 0

@@ -125,11 +125,11 @@ func (s *Store) Restore(ctx context.Context, after eventstore.Position, records 
 		}
 		versions[r.Stream]++
 	}
-	first, last := eventstore.Position(0), eventstore.Position(0)
+	first, last := eventstore.Position(0), eventstore.Position(0) // no record's Append is 0
 	for _, r := range records {
 		r = clone(r)
 		r.Position = s.head() + 1
-		if first == 0 || r.Append != last {
+		if r.Append != last {
 			first, last = r.Position, r.Append
 		}
 		r.Append = first

@@ -62,8 +62,7 @@ func equal(a, b reflect.Value, seen map[pair]bool) bool {
 			return false
 		}
 		for _, key := range a.MapKeys() {
-			other := b.MapIndex(key)
-			if !other.IsValid() || !equal(a.MapIndex(key), other, seen) {
+			if !equal(a.MapIndex(key), b.MapIndex(key), seen) {
 				return false
 			}
 		}

@@ -71,6 +71,19 @@ func TestAScenarioThatHoldsPasses(t *testing.T) {
 	require.Equal(t, 1, spec.Given(t, registry, lending).When(Lend{To: "ann"}).State().Loans)
 }
 
+func TestWhatARefusedCommandDecidedIsNotRecorded(t *testing.T) {
+	both := with(func(Book, any) ([]any, error) { return []any{Lent{To: "ann"}}, ErrLent })
+	spec.Given(t, registry, both, Added{Title: "Emma"}).When(nil).ThenError(ErrLent).ThenState(Book{Title: "Emma"})
+}
+
+func TestAFailureIsReportedOnce(t *testing.T) {
+	said := outcome(t, func(t testing.TB) {
+		spec.Given(t, registry, lending).When(Lend{To: "ann"})
+		t.Fatal("something else")
+	})
+	require.Equal(t, "something else", said)
+}
+
 // with returns the decider of books with another Decide.
 func with(decide func(Book, any) ([]any, error)) eventstore.Decider[Book, any] {
 	return eventstore.Decider[Book, any]{Decide: decide, Evolve: lending.Evolve}
@@ -87,6 +100,12 @@ type (
 	Failing struct{ C chan int }
 )
 
+// Shelved is equal wherever the book stands, but is found by the place.
+type Shelved struct{ Title, Place string }
+
+func (s Shelved) Equal(other Shelved) bool { return s.Title == other.Title }
+func (s Shelved) Tags() []string           { return []string{s.Place} }
+
 // day is a time whose JSON forgets the hour.
 type day struct{ at time.Time }
 
@@ -101,6 +120,8 @@ func TestAScenarioThatDoesNotHoldFails(t *testing.T) {
 		eventstore.Type[Added]("book.added", 1), eventstore.Type[Unexported]("unexported", 1),
 		eventstore.Type[Left]("left", 1), eventstore.Type[Rounded]("rounded", 1), eventstore.Type[Failing]("failing", 1),
 	)
+	require.NoError(t, err)
+	tagged, err := eventstore.NewRegistry(eventstore.Type[Shelved]("shelved", 1))
 	require.NoError(t, err)
 	decides := func(payloads ...any) eventstore.Decider[Book, any] {
 		return with(func(Book, any) ([]any, error) { return payloads, nil })
@@ -194,6 +215,19 @@ func TestAScenarioThatDoesNotHoldFails(t *testing.T) {
 		{"a decider that changes its state", func(t testing.TB) {
 			spec.Given(t, registry, shelves, Added{Title: "Emma"}).When(nil).ThenNothing()
 		}, []string{"changed the state"}},
+		{"a decider that changes its state later", func(t testing.TB) {
+			d, n := shelves, 0
+			d.Decide = func(s shelf, command any) ([]any, error) {
+				if n++; n == 3 {
+					return shelves.Decide(s, command)
+				}
+				return nil, nil
+			}
+			spec.Given(t, registry, d, Added{Title: "Emma"}).When(nil).ThenNothing()
+		}, []string{"changed the state"}},
+		{"other tags", func(t testing.TB) {
+			spec.Given(t, tagged, decides(Shelved{"Emma", "shelf:A"})).When(nil).Then(Shelved{"Emma", "shelf:B"})
+		}, []string{"other events", "-shelved #shelf:B", "+shelved #shelf:A"}},
 		{"an Evolve with a clock", func(t testing.TB) {
 			spec.Given(t, registry, eventstore.Decider[Book, any]{Evolve: func(b Book, _ any) Book { b.Until = time.Now(); return b }}, Added{}).State()
 		}, []string{"Evolve is not deterministic"}},
@@ -253,11 +287,16 @@ func TestStatesAreComparedAsValues(t *testing.T) {
 		{"cycles", loop("a"), loop("a"), true},
 		{"other cycles", loop("a"), loop("b"), false},
 		{"instants", loop("a"), local, true},
+		{"a shorter list", &node{Times: []time.Time{at, at}}, &node{Times: []time.Time{at}}, false},
 		{"a longer list", &node{Times: []time.Time{at}}, &node{Times: []time.Time{at, at}}, false},
+		{"a longer map", &node{Names: map[string][]int{"a": {1}}}, &node{Names: map[string][]int{"a": {1}, "b": {1}}}, false},
+		{"a shorter map", &node{Names: map[string][]int{"a": {1}, "b": {1}}}, &node{Names: map[string][]int{"a": {1}}}, false},
+		{"another name in a map", &node{Names: map[string][]int{"a": nil}}, &node{Names: map[string][]int{"b": nil}}, false},
 		{"another value in a map", &node{Names: map[string][]int{"a": {1}}}, &node{Names: map[string][]int{"a": {2}}}, false},
 		{"another type inside", &node{Any: 1}, &node{Any: "1"}, false},
 		{"a value and none", &node{Any: 1}, &node{}, false},
 		{"errors", &node{Err: errors.New("a")}, &node{Err: errors.New("a")}, true},
+		{"functions", &node{call: func() {}}, &node{call: func() {}}, false},
 		{"a function and none", &node{call: func() {}}, &node{}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -170,6 +170,7 @@ var restoreClauses = []clause{
 		store := s.open(t)
 		woken := make(chan error, 1)
 		go func() { woken <- waitFor(s.context(t), store, 0) }()
+		time.Sleep(5 * time.Millisecond) // so that it waits by then
 		_, err := restorer(t, store).Restore(s.context(t), 0, elsewhere())
 		require.NoError(t, err)
 		require.NoError(t, <-woken)

@@ -55,6 +55,15 @@ func (e Event) Equal(other Event) bool {
 		slices.Equal(e.Tags, other.Tags) && bytes.Equal(e.Data, other.Data) && bytes.Equal(e.Meta, other.Meta)
 }
 
+// Size returns the bytes that e counts in MaxAppend.
+func (e Event) Size() int {
+	n := len(e.Stream) + len(e.Type) + len(e.Data) + len(e.Meta)
+	for _, tag := range e.Tags {
+		n += len(tag)
+	}
+	return n
+}
+
 // Position is a place in the log. It starts at 1; 0 is before the first event.
 // Order is by position, never by clock.
 type Position uint64
@@ -103,9 +112,9 @@ type Store interface {
 	// Reads of the log form a stable prefix: once a read that names no streams
 	// has yielded a position, no later commit brings an event at or below it, and
 	// without a Limit it never ends in the middle of an append. A read that names
-	// streams is complete for them at once. No read holds a
-	// transaction while its consumer thinks, and none loads its whole result.
-	// Reading after a position the log has never reached fails with ErrRewound.
+	// streams is complete for them at once. No read holds a transaction while its
+	// consumer thinks, and none loads its whole result. Reading after a position
+	// the log has never reached fails with ErrRewound.
 	Read(ctx context.Context, q Query) iter.Seq2[Recorded, error]
 
 	// Version returns the version at which a stream stands, 0 if it does not
@@ -161,7 +170,8 @@ type Restorer interface {
 	// the head of the log, all or none, and returns the new head. Neighbours
 	// with the same Append become one append; positions are drawn anew.
 	// Versions must continue their streams, IDs must be new, Append and
-	// RecordedAt must be set, and the limits of one append hold for the call. Errors are those of Append; a head that is
-	// not at after is a *ConflictError without a stream.
+	// RecordedAt must be set, and the limits of one append hold for the call.
+	// Errors are those of Append; a head that is not at after is a
+	// *ConflictError without a stream.
 	Restore(ctx context.Context, after Position, records []Recorded) (Position, error)
 }

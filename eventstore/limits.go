@@ -57,10 +57,7 @@ func validate(events []Event, expect []Expect) error {
 			return &InputError{Field: fmt.Sprintf("events[%d].id", i), Rule: "no two events of an append have the same ID"}
 		}
 		ids[e.ID] = struct{}{}
-		total += len(e.Stream) + len(e.Type) + len(e.Data) + len(e.Meta)
-		for _, tag := range e.Tags {
-			total += len(tag)
-		}
+		total += e.Size()
 	}
 	if total > MaxAppend {
 		return &InputError{Field: "events", Rule: "bytes an append", Size: total, Limit: MaxAppend}

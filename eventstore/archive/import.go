@@ -130,13 +130,13 @@ func (b *batch) add(ctx context.Context, r eventstore.Recorded) error {
 	} else if len(b.records) == 0 {
 		return &DivergedError{line(r), 0, "the append goes on in the archive"}
 	}
-	if len(b.records) == eventstore.MaxEvents || b.bytes+size(&r) > eventstore.MaxAppend {
+	if len(b.records) == eventstore.MaxEvents || b.bytes+r.Size() > eventstore.MaxAppend {
 		if err := b.flush(ctx); err != nil {
 			return err
 		}
 	}
 	b.records = append(b.records, r)
-	b.bytes += size(&r)
+	b.bytes += r.Size()
 	return nil
 }
 

@@ -117,13 +117,13 @@ type group struct {
 }
 
 // start begins an append with r.
-func (g *group) start(r *eventstore.Recorded) { *g = group{first: r.ID, events: 1, bytes: size(r)} }
+func (g *group) start(r *eventstore.Recorded) { *g = group{first: r.ID, events: 1, bytes: r.Size()} }
 
 // join adds r to the append. It fails where that would grow beyond the limits
 // and could never be restored as one.
 func (g *group) join(r *eventstore.Recorded) error {
 	g.events++
-	g.bytes += size(r)
+	g.bytes += r.Size()
 	if g.events > eventstore.MaxEvents {
 		return &eventstore.InputError{Field: "append", Rule: "events an append", Size: g.events, Limit: eventstore.MaxEvents}
 	}
@@ -131,15 +131,6 @@ func (g *group) join(r *eventstore.Recorded) error {
 		return &eventstore.InputError{Field: "append", Rule: "bytes an append", Size: g.bytes, Limit: eventstore.MaxAppend}
 	}
 	return nil
-}
-
-// size returns what r counts in MaxAppend.
-func size(r *eventstore.Recorded) int {
-	n := len(r.Stream) + len(r.Type) + len(r.Data) + len(r.Meta)
-	for _, tag := range r.Tags {
-		n += len(tag)
-	}
-	return n
 }
 
 func malformed(format string, args ...any) error {

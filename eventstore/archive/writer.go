@@ -59,7 +59,7 @@ func (w *Writer) write(r *eventstore.Recorded) error {
 		}
 	}
 	first := uuid.Nil
-	if w.summary.Events > 0 && r.Append == w.last {
+	if r.Append == w.last { // which is 0, and no record's, before the first
 		first = w.group.first
 		if err := w.group.join(r); err != nil {
 			return fmt.Errorf("event %s of stream %q: %w", r.ID, r.Stream, err)

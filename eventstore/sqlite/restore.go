@@ -22,7 +22,7 @@ func (s *Store) Restore(ctx context.Context, after eventstore.Position, records 
 			return false, &eventstore.ConflictError{Want: uint64(after), Actual: uint64(head)}
 		}
 		t := &transaction{s: s, c: c, ctx: ctx, streams: map[string]*stream{}}
-		first, last := eventstore.Position(0), eventstore.Position(0)
+		first, last := eventstore.Position(0), eventstore.Position(0) // no record's Append is 0
 		for _, r := range records {
 			known, ok, err := c.known(r.ID)
 			if err != nil {
@@ -39,7 +39,7 @@ func (s *Store) Restore(ctx context.Context, after eventstore.Position, records 
 				return false, &eventstore.ConflictError{Stream: r.Stream, Want: r.Version - 1, Actual: st.version}
 			}
 			head++
-			if first == 0 || r.Append != last {
+			if r.Append != last {
 				first, last = head, r.Append
 			}
 			r.Position, r.Append = head, first

@@ -188,6 +188,19 @@ func (r *Registry) TypeName(payload any) (string, error) {
 	return t.name, nil
 }
 
+// TypesOf returns the names of the event types whose payload, taken by value, is
+// a T, sorted: those that a fold which knows only an interface has to look at.
+func TypesOf[T any](r *Registry) []string {
+	var names []string
+	for name, t := range r.byName {
+		if _, ok := reflect.Zero(t.typ).Interface().(T); ok {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
 func (r *Registry) typeOf(payload any) (*EventType, error) {
 	typ := reflect.TypeOf(payload)
 	if typ != nil && typ.Kind() == reflect.Pointer {

@@ -245,6 +245,24 @@ func (tx *Tx) RecordBlind(stream string, payloads ...any) error {
 	return nil
 }
 
+// After returns the pinned streams in which this unit of work has recorded so
+// far, in the order of pinning, each with the version at which it will stand:
+// what an answer that is to be given again needs to remember. Streams recorded
+// to by RecordBlind alone are not among them.
+func (tx *Tx) After() []Expect {
+	counts := map[string]uint64{}
+	for _, e := range tx.events {
+		counts[e.Stream]++
+	}
+	var after []Expect
+	for _, stream := range tx.order {
+		if n := counts[stream]; n > 0 {
+			after = append(after, At(stream, tx.streams[stream].version+n))
+		}
+	}
+	return after
+}
+
 func (tx *Tx) newID() (uuid.UUID, error) {
 	if tx.NewID != nil {
 		return tx.NewID(), nil

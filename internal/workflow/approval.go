@@ -71,21 +71,3 @@ const (
 	Expired      State = "expired"            // counts as refused
 	OnHold       State = "no longer required" // while the item is on hold
 )
-
-// Tally is the count of a stage.
-type Tally struct {
-	Seats    int      // in the stage
-	Needed   int      // seats, or people for AtLeast
-	Accepted int      // seats, or distinct people for AtLeast
-	Rejected int      // seats
-	Waiting  int      // seats that have not voted
-	Missing  []string // required approvers who have not approved
-	State    State    // Requested, Approved or Rejected
-	Why      string   // "2 of 3 seats approved, 2 were needed"
-}
-
-// Count counts votes, each seat once, by its first vote.
-func Count(rule Rule, required []string, seats []Seat, votes []Vote) Tally { panic("stub") }
-
-// Needed returns how many of so many seats must approve; for AtLeast, how many people.
-func (r Rule) Needed(seats int) int { panic("stub") }

@@ -5,9 +5,20 @@
 //
 // What phases mean, which guards exist and which fields an item has differs
 // between changes and releases; a [Vocabulary] says it.
+//
+// # Transitions that no model names
+//
+// Two ways are open in every model, whatever its transitions are, so that nobody
+// can forget or bar them ([Model.Implicit] lists them, drawings show them):
+//
+//   - Cancel: from every phase whose kind is neither a review nor final, to the
+//     one phase of the kind [Vocabulary].Canceled.
+//   - Return: from every phase of an authorize kind, when a stage is rejected or
+//     somebody reverts, to the first phase of a plan kind.
+//
+// They count where a model is checked for phases that nothing leads to, and not
+// where it is checked for dead ends: giving up and starting anew are no ways on.
 package workflow
-
-import "time"
 
 // Kind is what a phase means to the engine, whatever its name is.
 type Kind string
@@ -68,7 +79,8 @@ type Row struct {
 	Stages []string `json:"stages"`
 }
 
-// Transition leads from one phase to another.
+// Transition leads from one phase to another, beside the implicit ones (see
+// [Model.Implicit]). It is open when all of its conditions hold.
 type Transition struct {
 	From      string   `json:"from"`
 	To        string   `json:"to"`
@@ -79,10 +91,12 @@ type Transition struct {
 }
 
 // Materiality says which stages the edit of a field voids: approvals given before
-// no longer hold and are asked for again.
+// no longer hold and are asked for again. It replaces what the vocabulary says of
+// the field.
 type Materiality struct {
-	Field string   `json:"field"`
-	Voids []string `json:"voids,omitzero"` // stages; none is all
+	Field      string   `json:"field"`
+	Voids      []string `json:"voids,omitzero"`      // stages; none is all
+	Immaterial bool     `json:"immaterial,omitzero"` // it voids none, and is no part of the scope that is approved
 }
 
 // Duty is a pair of parts that one person must not play in one item, also not
@@ -98,9 +112,6 @@ type TaskTemplate struct {
 	Kind  TaskKind `json:"kind"`
 	Group string   `json:"group,omitzero"`
 }
-
-// Duration is a time.Duration whose JSON is text: "72h0m0s".
-type Duration time.Duration
 
 // Vocabulary is what the models of one kind of item may speak of.
 type Vocabulary struct {

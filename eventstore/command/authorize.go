@@ -2,6 +2,8 @@ package command
 
 import (
 	"context"
+	"errors"
+	"slices"
 )
 
 // Request is what an [Authorizer] judges.
@@ -33,37 +35,75 @@ type Finder interface {
 	Who(r Request) []string
 }
 
-// Role is a name under which rights are given.
-type Role string
-
-// The roles of the ready table.
-const (
-	Requester     Role = "requester"             // raises, edits, submits and cancels
-	Approver      Role = "approver"              // votes, comments
-	ChangeManager Role = "change manager"        // assesses, schedules, holds, closes, reverts; publishes models and templates
-	Implementer   Role = "implementer"           // starts and completes, works on tasks
-	Reviewer      Role = "reviewer"              // reviews outcomes
-	ConfigManager Role = "configuration manager" // records CIs, classes and imports
-	Auditor       Role = "auditor"               // reads everything, changes nothing
-)
-
-// Permission is a right by action, object and attribute.
-type Permission struct {
-	Actions []string            // exact, or with * as last character: "change.*"; none is no action
-	Objects []string            // likewise; none is every object
-	Where   map[string][]string // attributes the object must have: one of the values of each
-	Self    bool                // only where the object is the principal himself
+// Who returns who may do what r asks, if the authorizer is a [Finder] that
+// answers; ok is false if it cannot say.
+func (d *Door) Who(r Request) (people []string, ok bool) {
+	finder, ok := d.config.Authorizer.(Finder)
+	if !ok {
+		return nil, false
+	}
+	if d.builtIn {
+		return finder.Who(r), true
+	}
+	r.Attributes = cloned(r.Attributes)
+	people, err := Hook(context.Background(), d, "authorizer", func(context.Context) ([]string, error) { return finder.Who(r), nil })
+	return people, err == nil
 }
 
-// Table says which rights a role has.
-type Table map[Role][]Permission
+// Authorize asks whether the call's actor may do action on object, and on behalf
+// of another whether he has that delegated. It returns nil, an *[Error] of kind
+// Denied or Unavailable, or the error by which it could not ask. On behalf of
+// another it costs a load of the stream of that person's delegations, and the
+// unit of work runs again if one is given or ended meanwhile.
+func (tx *Tx) Authorize(action, object string, attributes map[string][]string) error {
+	d, actor := tx.work.door, tx.work.call.Actor
+	if actor.Principal() != actor.ID {
+		if err := tx.delegated(actor, action); err != nil {
+			return err
+		}
+	}
+	if err := d.ask(tx.Context(), Request{Actor: actor, Action: action, Object: object, Attributes: attributes}); err != nil {
+		return err
+	}
+	tx.permitted = true
+	return nil
+}
 
-// Roles says who has which roles, with the rights of [ReadyTable]. It is an
-// Authorizer and a Finder.
-type Roles map[string][]Role
+func (d *Door) ask(ctx context.Context, r Request) error {
+	var err error
+	if d.builtIn {
+		err = d.askBuiltIn(ctx, r)
+	} else {
+		r.Attributes = cloned(r.Attributes)
+		_, err = underDeadline(ctx, d, "authorizer", "authorizer-failed", func(ctx context.Context) (struct{}, error) {
+			return struct{}{}, d.config.Authorizer.Authorize(ctx, r)
+		})
+	}
+	var e *Error
+	if errors.As(err, &e) {
+		return e.completed(Call{}, Denied)
+	}
+	return err
+}
 
-// Policy is an Authorizer of roles with a table of one's own.
-type Policy struct {
-	Table Table
-	Roles Roles
+// askBuiltIn spares a goroutine, which would cost more than all the rest.
+func (d *Door) askBuiltIn(ctx context.Context, r Request) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = d.panicked("authorizer", p)
+		}
+	}()
+	return d.config.Authorizer.Authorize(ctx, r)
+}
+
+// cloned is for a hook that may be left behind and go on reading.
+func cloned(attributes map[string][]string) map[string][]string {
+	if attributes == nil {
+		return nil
+	}
+	c := make(map[string][]string, len(attributes))
+	for name, values := range attributes {
+		c[name] = slices.Clone(values)
+	}
+	return c
 }

@@ -3,6 +3,7 @@ package command
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -71,7 +72,11 @@ func (e *Error) Error() string {
 	}
 	for i, r := range e.Refusals {
 		if i == 0 {
-			fmt.Fprintf(&b, "%s by %s", verbs[r.Kind], r)
+			verb := verbs[r.Kind]
+			if verb == "" {
+				verb = verbs[Refused]
+			}
+			fmt.Fprintf(&b, "%s by %s", verb, r)
 		} else {
 			fmt.Fprintf(&b, "; and by %s", r)
 		}
@@ -106,4 +111,29 @@ func By(err error, rule string) bool {
 		}
 	}
 	return false
+}
+
+// completed returns a copy of e that is whole: with the call, and with a kind
+// and a rule in every refusal. It is a copy since e may be shared.
+func (e *Error) completed(call Call, kind Kind) *Error {
+	if e == nil {
+		e = &Error{}
+	}
+	c := &Error{Call: e.Call, Refusals: slices.Clone(e.Refusals)}
+	if c.Call.Action == "" {
+		c.Call = call
+	}
+	if len(c.Refusals) == 0 {
+		c.Refusals = []Refusal{{Reason: "whoever refused it gave no refusal"}}
+	}
+	for i := range c.Refusals {
+		r := &c.Refusals[i]
+		if verbs[r.Kind] == "" {
+			r.Kind = kind
+		}
+		if r.Rule == "" {
+			r.Rule = "unnamed"
+		}
+	}
+	return c
 }

@@ -1,5 +1,14 @@
 package cmdb
 
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/rollforward/rollforward/eventstore"
+)
+
 // Op is what a delta does.
 type Op string
 
@@ -74,6 +83,44 @@ type Carrier interface {
 // CarrierTag is the tag of every event that carries deltas.
 const CarrierTag = "cmdb"
 
-// Tags returns the tags of an event that carries deltas: CarrierTag, and
-// "ci:ID" for each CI they name, as many as an event can have. None for none.
-func Tags(deltas []Delta) []string { panic("stub") }
+// maxTags leaves room for the other tags of an event.
+const maxTags = eventstore.MaxTags - 16
+
+// Tags returns the tags of an event that carries deltas: CarrierTag, and "ci:ID"
+// for each CI they name, in their order, up to 48 tags, so that an event has
+// room for others. None for none.
+func Tags(deltas []Delta) []string {
+	if len(deltas) == 0 {
+		return nil
+	}
+	tags := []string{CarrierTag}
+	add := func(ci string) {
+		if tag := "ci:" + ci; len(tags) < maxTags && CheckID(ci) == nil && !slices.Contains(tags, tag) {
+			tags = append(tags, tag)
+		}
+	}
+	for _, d := range deltas {
+		add(d.CI)
+		add(d.To)
+	}
+	return tags
+}
+
+// MaxID is the limit of a CI's ID, in bytes.
+const MaxID = 200
+
+// CheckID returns an error unless id can be the ID of a CI: 1 to MaxID bytes of
+// valid UTF-8 without control characters, and without space at either end.
+func CheckID(id string) error {
+	switch {
+	case id == "":
+		return errors.New("the ID of a CI is not empty")
+	case len(id) > MaxID:
+		return fmt.Errorf("the ID of a CI has at most %d bytes, not %d", MaxID, len(id))
+	case !plain(id, ""):
+		return fmt.Errorf("the ID of a CI is valid UTF-8 without control characters, not %q", id)
+	case strings.TrimSpace(id) != id:
+		return fmt.Errorf("the ID of a CI does not begin or end with space, as %q does", id)
+	}
+	return nil
+}

@@ -17,7 +17,8 @@ type Request struct {
 // Authorizer is the policy hook that says who may do what. Authorize returns nil
 // to permit. An error denies: an *[Error] with its own words, any other as a
 // refusal of kind Unavailable, since it could not be found out. It is called
-// again on every attempt, under the deadline of hooks, and has no effects.
+// again on every attempt, under the deadline of hooks, concurrently, and has no
+// effects. Those of this package are called without a goroutine of their own.
 type Authorizer interface {
 	Authorize(ctx context.Context, r Request) error
 }

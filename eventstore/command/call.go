@@ -70,8 +70,12 @@ func malformed(rule, field, reason, remedy string) Refusal {
 
 // metadata is that of the events that the call records.
 func (c Call) metadata(now time.Time) eventstore.Metadata {
+	onBehalfOf := c.Actor.OnBehalfOf
+	if onBehalfOf == c.Actor.ID {
+		onBehalfOf = ""
+	}
 	return eventstore.Metadata{
-		Actor: c.Actor.ID, OnBehalfOf: c.Actor.OnBehalfOf, Reason: c.Reason, Command: c.Action, Key: c.Key,
+		Actor: c.Actor.ID, OnBehalfOf: onBehalfOf, Reason: c.Reason, Command: c.Action, Key: c.Key,
 		Correlation: c.Correlation, Causation: c.Causation, Source: c.Actor.Source, OccurredAt: now,
 	}
 }

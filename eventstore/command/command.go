@@ -16,17 +16,23 @@
 //
 // # What holds
 //
-// A unit of work that records without having asked [Tx.Authorize] is refused:
-// the door is closed by default. On a conflict all of it runs again: load,
-// authorise, decide. Hooks run under [Hook]: one that panics, fails or outlives
-// its deadline refuses the command.
+// A unit of work that records without having been permitted by [Tx.Authorize] is
+// refused: the door is closed by default. On a conflict all of it runs again:
+// load, authorise, decide. Hooks run under [Hook]: one that panics, fails or
+// outlives its deadline refuses the command.
 //
 // A command with a key is done once: the same key again, also after a restart or
 // in another process, records nothing and gives the answer of the first time.
+// Keys are the actor's own and do not expire. A command that was refused leaves
+// its key free.
 //
-// Denials and refusals by a rule are recorded, unconditioned, in the month's
-// stream "refusals-YYYY-MM"; above a number a minute for one actor and rule they
-// are counted and not listed. Malformed input is counted in [Door.Status] only.
+// Who acts on behalf of another uses that person's rights, as far and as long as
+// he has delegated them; see [Door.Delegate].
+//
+// Denials, refusals by a rule and failures of hooks are recorded, unconditioned,
+// in the month's stream "refusals-YYYY-MM"; above a number a minute for one actor
+// and rule they are counted and not listed. Malformed input is counted in
+// [Door.Status] only. A refusal that cannot be recorded is still a refusal.
 package command
 
 import (
@@ -68,7 +74,7 @@ type Call struct {
 	Target      string    // what it concerns: a change's ID, a CI's; empty where it is new
 	Reason      string    // in the actor's words
 	Key         string    // idempotency key, at most MaxKey bytes; empty is none
-	Content     any       // what is asked for, as JSON: a key that comes again with other content is refused
+	Content     any       // what is asked for, as JSON without Go's type names: a key that comes again with other content is refused
 	Correlation string    // what belongs to one undertaking shares it
 	Causation   uuid.UUID // ID of the event that caused the command
 }
@@ -77,21 +83,30 @@ type Call struct {
 type Done struct {
 	Position eventstore.Position   // of the last event; 0 if nothing was to be recorded
 	Streams  []eventstore.Expect   // what it decided on and wrote, each at the version where it then stood
-	Records  []eventstore.Recorded // nil where Repeated
+	Records  []eventstore.Recorded // the CommandDone of a key last; nil where Repeated
 	Repeated bool                  // answered from what the key's first command recorded
 }
 
 // Do runs one unit of work at the door. f loads what it needs, asks
 // [Tx.Authorize], decides and records through tx; it may run more than once, so
 // it has no effects of its own. An error of f that is an *[Error] is completed
-// with the call and recorded among the refusals; others are returned as they are.
+// with the call, and with [Refused] where a refusal has no kind, and recorded
+// among the refusals; others are returned as they are.
+//
+// What may come of it besides are the errors of eventstore.Update. After
+// eventstore.ErrOutcomeUnknown a command with a key can be given again.
+//
+// It costs a bare Update and the work of the authorizer; a key costs a look at
+// the version of its stream and one event more.
 func (d *Door) Do(ctx context.Context, call Call, f func(tx *Tx) error) (Done, error) {
 	return d.do(ctx, call, f)
 }
 
 // Try runs f as Do does and records nothing: neither what it decided nor what it
 // was refused. It returns the rules in the way, none if Do would succeed now; an
-// error says that it could not be found out.
+// error says that it could not be found out, as where Do would return one that is
+// no *[Error]. The key is not looked up: a command that was done is judged anew.
+// It costs what f reads, and a look at the version of every stream it pinned.
 func (d *Door) Try(ctx context.Context, call Call, f func(tx *Tx) error) ([]Refusal, error) {
 	return d.try(ctx, call, f)
 }

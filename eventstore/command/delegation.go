@@ -14,9 +14,11 @@ import (
 // delegations are given and ended.
 const giveAction = "delegation.give"
 
-const delegationPrefix = "delegation-"
-
-const maxActions = 64 // of one delegation
+const (
+	delegationPrefix = "delegation-" // and the person's ID: his stream
+	aboutDelegations = "delegation." // how the actions begin that are never delegated
+	maxActions       = 64            // of one delegation
+)
 
 // approvals is what is delegated where no actions are named: a substitute's vote.
 var approvals = []string{"change.approve", "change.reject"}
@@ -94,7 +96,7 @@ func (given delegations) end(c end) ([]any, error) {
 // covers reports whether the delegation is for action. What is about delegations
 // never is, whatever the pattern: there are no chains.
 func (d Delegation) covers(action string) bool {
-	return !strings.HasPrefix(action, delegationPrefix[:len(delegationPrefix)-1]+".") && matchesAny(d.Actions, action)
+	return !strings.HasPrefix(action, aboutDelegations) && matchesAny(d.Actions, action)
 }
 
 // inForce reports whether at lies in the period, which is half open.
@@ -108,10 +110,8 @@ func (d Delegation) check() error {
 	if d.Until.IsZero() {
 		wrong = append(wrong, malformed("until-required", "until", "a delegation has an end", "say until when it is given"))
 	}
-	for field, at := range map[string]time.Time{"from": d.From, "until": d.Until} {
-		if !at.IsZero() && (at.UTC().Year() < 1 || at.UTC().Year() > 9999) {
-			wrong = append(wrong, malformed("out-of-range", field, "it is not of the years 1 to 9999", "give another time"))
-		}
+	if year := d.Until.UTC().Year(); year > 9999 {
+		wrong = append(wrong, malformed("out-of-range", "until", fmt.Sprintf("the year %d is later than a recorded time can be", year), "let it end in the year 9999 or before"))
 	}
 	if len(d.Actions) > maxActions {
 		wrong = append(wrong, malformed("too-many", "actions", fmt.Sprintf("there are %d of at most %d", len(d.Actions), maxActions), "use patterns, such as \"change.*\""))
@@ -122,7 +122,7 @@ func (d Delegation) check() error {
 		if action == "" {
 			wrong = append(wrong, malformed("action-required", field, "no action is named", "name one, or leave all out for change.approve and change.reject"))
 		}
-		if strings.HasPrefix(action, "delegation.") {
+		if strings.HasPrefix(action, aboutDelegations) {
 			wrong = append(wrong, malformed("delegation-chain", field, "the right to delegate cannot be delegated", "have "+d.Person+" give it to whom it concerns"))
 		}
 		wrong = checkText(wrong, field, action, maxAction, false)
@@ -164,6 +164,9 @@ func (d *Door) EndDelegation(ctx context.Context, actor Actor, person, to, reaso
 }
 
 func (d *Door) delegate(ctx context.Context, call Call, wrong error, command func(now time.Time) any) (Done, error) {
+	if wrong != nil {
+		call.Target, call.Reason = "", "" // wrong names them by the fields in which they were given
+	}
 	return d.Do(ctx, call, func(tx *Tx) error {
 		if wrong != nil {
 			return wrong
@@ -218,7 +221,7 @@ func (tx *Tx) delegated(actor Actor, action string) error {
 			other = append(other, fmt.Sprintf("from %s until %s", stamp(d.From), stamp(d.Until)))
 		}
 	}
-	if strings.HasPrefix(action, "delegation.") {
+	if strings.HasPrefix(action, aboutDelegations) {
 		return Refuse(Refusal{
 			Kind: Denied, Rule: "delegation-chain",
 			Reason: fmt.Sprintf("%s acts on behalf of %s, and the right to delegate cannot be delegated", actor.ID, person),

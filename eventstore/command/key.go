@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 
 	"github.com/go-json-experiment/json"
@@ -89,6 +90,23 @@ func (w *work) lookUp() (known bool, err error) {
 		return true, nil
 	}
 	return false, nil
+}
+
+var errOvertaken = errors.New("the command's key was used meanwhile")
+
+// unlessOvertaken returns err, which ends the unit of work, unless the key was
+// used since it was looked up: err may then be about what the command itself has
+// done elsewhere, and its answer is the first one's.
+func (w *work) unlessOvertaken(err error) error {
+	if w.key.stream == "" {
+		return err
+	}
+	pinned, pinErr := w.tx.Check(w.key.stream)
+	version, readErr := w.Store.Version(w.tx.Context(), w.key.stream)
+	if pinErr != nil || readErr != nil || version == pinned {
+		return err
+	}
+	return errOvertaken
 }
 
 // answer is what a later command with the same key is given.

@@ -18,6 +18,7 @@ import (
 const (
 	refusalsPrefix = "refusals-" // and YYYY-MM, by the door's clock
 	maxRefused     = 1 << 10     // payload of one CommandRefused, in bytes
+	maxRule        = 128         // its name, in bytes
 	maxPairs       = 4096        // live tallies, beyond which actors and then rules are counted together
 	recordTimeout  = 2 * time.Second
 	batch          = 500 // events an append
@@ -101,9 +102,10 @@ func (d *Door) tally(e *Error, now time.Time) []entry {
 	return entries
 }
 
-// of returns the tally of a pair, or that of a wider one when there are too many.
+// of returns the tally of a pair, or that of a wider one when there are too
+// many. Some rules are named by hooks, so that their length and number is theirs.
 func (r *refusals) of(actor, rule string) (pair, *tally) {
-	p := pair{actor, rule}
+	p := pair{actor, cut(plain(rule), maxRule)}
 	if r.live[p] == nil && len(r.live) >= maxPairs {
 		p.actor = ""
 		if r.live[p] == nil && len(r.live) >= maxPairs+maxPairs/16 {
@@ -232,9 +234,8 @@ func monthOf(t time.Time) string { return refusalsPrefix + t.Format("2006-01") }
 func refused(call Call, r Refusal) CommandRefused {
 	e := CommandRefused{
 		Action: call.Action, Target: call.Target, Actor: call.Actor.ID, OnBehalfOf: call.Actor.OnBehalfOf,
-		Rule: plain(r.Rule), Kind: r.Kind, Reason: plain(r.Reason),
+		Rule: cut(plain(r.Rule), maxRule), Kind: r.Kind, Reason: cut(plain(r.Reason), maxRefused),
 	}
-	e.Rule, e.Reason = cut(e.Rule, maxPerson), cut(e.Reason, maxRefused)
 	for _, text := range []*string{&e.Reason, &e.Target, &e.OnBehalfOf, &e.Action, &e.Rule, &e.Actor} {
 		for *text != "" {
 			b, err := json.Marshal(e)

@@ -26,7 +26,7 @@ const (
 type Permission struct {
 	Actions []string            // exact, or with * as last character: "change.*"; none is no action
 	Objects []string            // likewise; none is every object
-	Where   map[string][]string // attributes the object must have: one of the values of each
+	Where   map[string][]string // attributes the object must have: of each, one of the values, whatever others it has besides
 	Self    bool                // only where the object is the principal himself
 }
 
@@ -34,10 +34,11 @@ type Permission struct {
 type Table map[Role][]Permission
 
 // Roles says who has which roles, with the rights of [ReadyTable]. It is an
-// Authorizer and a Finder.
+// Authorizer and a Finder, and is not changed while a door uses it.
 type Roles map[string][]Role
 
-// Policy is an Authorizer of roles with a table of one's own.
+// Policy is an Authorizer and a Finder of roles with a table of one's own, which
+// are not changed while a door uses them. Who has no role has no right.
 type Policy struct {
 	Table Table
 	Roles Roles

@@ -47,7 +47,7 @@ func (w *work) attempt(inner *eventstore.Tx) error {
 		}
 	}
 	if err := w.f(tx); err != nil {
-		return err
+		return w.unlessOvertaken(err)
 	}
 	w.done.Streams = inner.After()
 	if w.key.stream == "" {
@@ -141,5 +141,10 @@ func (w *work) run(ctx context.Context) ([]eventstore.Recorded, error) {
 			w.key = key
 		}
 	}
-	return eventstore.Update(ctx, w, w.door.config.Registry, w.attempt)
+	for {
+		records, err := eventstore.Update(ctx, w, w.door.config.Registry, w.attempt)
+		if err != errOvertaken { // at most once: the next attempt finds the key known
+			return records, err
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package cmdb
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -39,14 +40,28 @@ func newEvent(r eventstore.Recorded, carried Carried) (*event, error) {
 
 func moment(micro int64) time.Time { return time.UnixMicro(micro).UTC() }
 
+// op is an Op in one byte.
+type op uint8
+
+const (
+	opOther op = iota // none that there is
+	opAdd
+	opSet
+	opRetire
+	opRelate
+	opUnrelate
+)
+
+var ops = [...]Op{opAdd: OpAdd, opSet: OpSet, opRetire: OpRetire, opRelate: OpRelate, opUnrelate: OpUnrelate}
+
 // fact is a delta of the log as the graph keeps it.
 type fact struct {
 	event      *event
 	index      int32
-	op         Op
+	op         op
 	misfit     *misfit // nil if it fits
 	node, to   *node
-	name       string // of the class, the attribute or the relation
+	name       string // of the class, the attribute or the relation; of the operation where there is no such
 	before     string
 	after      string
 	attributes []Attribute // sorted by name, as given
@@ -145,24 +160,33 @@ func (g *Graph) node(id string) *node {
 
 // take adds an event's deltas to the graph, unless it has them.
 func (g *Graph) take(e *event, deltas []Delta) {
-	at := len(g.events)
-	if at > 0 && g.events[at-1].position >= e.position {
-		var known bool
-		at, known = slices.BinarySearchFunc(g.events, e.position, func(e *event, p eventstore.Position) int {
-			return int(min(max(int64(e.position)-int64(p), -1), 1))
-		})
-		if known {
-			return
-		}
+	at, known := g.place(e.position)
+	if known {
+		return
 	}
-	g.events = slices.Insert(g.events, at, e)
-	e.actor, e.onBehalfOf, e.cause = g.word(e.actor), g.word(e.onBehalfOf), g.word(e.cause)
 	e.facts = make([]fact, len(deltas))
 	for i, d := range deltas {
+		g.fill(&e.facts[i], d)
+	}
+	e.actor, e.onBehalfOf, e.cause = g.word(e.actor), g.word(e.onBehalfOf), g.word(e.cause)
+	g.events = slices.Insert(g.events, at, e)
+	g.fold(e)
+}
+
+// place finds where an event of that position stands, from behind: most come in order.
+func (g *Graph) place(position eventstore.Position) (int, bool) {
+	if n := len(g.events); n == 0 || g.events[n-1].position < position {
+		return n, false
+	}
+	return slices.BinarySearchFunc(g.events, position, func(e *event, p eventstore.Position) int { return cmp.Compare(e.position, p) })
+}
+
+// fold folds the facts of an event that has just found its place.
+func (g *Graph) fold(e *event) {
+	for i := range e.facts {
 		f := &e.facts[i]
-		g.fill(f, d)
 		f.event, f.index = e, int32(i)
-		if f.to != nil && f.misfit == nil {
+		if f.misfit = f.nonsense(); f.misfit == nil && (f.op == opRelate || f.op == opUnrelate) {
 			g.tie(f)
 		} else {
 			g.own(f)
@@ -172,41 +196,41 @@ func (g *Graph) take(e *event, deltas []Delta) {
 	first.version = max(first.version, e.version)
 }
 
-// fill turns a delta into a fact that does not stand anywhere yet.
+// fill copies a delta into a fact.
 func (g *Graph) fill(f *fact, d Delta) {
-	*f = fact{op: d.Op, node: g.node(d.CI)}
-	if d.CI == "" {
-		f.misfit = &misfit{rule: ruleMalformed, node: f.node}
-	}
-	switch d.Op {
-	case OpAdd:
-		f.op, f.name = OpAdd, g.word(d.Class)
+	f.op, f.node = op(max(0, slices.Index(ops[:], d.Op))), g.node(d.CI)
+	switch f.op {
+	case opOther:
+		f.name = string(d.Op)
+	case opAdd:
+		f.name = g.word(d.Class)
 		if len(d.Attributes) > 0 {
 			f.attributes = make([]Attribute, 0, len(d.Attributes))
 			for _, name := range sortedKeys(d.Attributes) {
 				f.attributes = append(f.attributes, Attribute{g.word(name), d.Attributes[name]})
 			}
 		}
-	case OpSet:
-		f.op, f.name, f.before, f.after = OpSet, g.word(d.Attribute), d.Before, d.After
-		if d.Attribute == "" {
-			f.misfit = &misfit{rule: ruleMalformed, node: f.node}
-		}
-	case OpRetire:
-		f.op = OpRetire
-	case OpRelate, OpUnrelate:
-		if f.op = OpRelate; d.Op == OpUnrelate {
-			f.op = OpUnrelate
-		}
+	case opSet:
+		f.name, f.before, f.after = g.word(d.Attribute), d.Before, d.After
+	case opRelate, opUnrelate:
 		f.name, f.to = g.word(d.Relation), g.node(d.To)
-		if d.Relation == "" || d.To == "" {
-			f.misfit = &misfit{rule: ruleMalformed, node: f.node}
-		} else if d.To == d.CI {
-			f.misfit = &misfit{rule: ruleSelf, node: f.node}
-		}
-	default:
-		f.misfit = &misfit{rule: ruleMalformed, node: f.node}
 	}
+}
+
+// nonsense says why f cannot be meant, whatever comes before it; nil if it can.
+func (f *fact) nonsense() *misfit {
+	rule := ""
+	switch {
+	case f.op == opOther || f.node.id == "",
+		f.op == opSet && f.name == "",
+		f.to != nil && (f.name == "" || f.to.id == ""):
+		rule = ruleMalformed
+	case f.to == f.node:
+		rule = ruleSelf
+	default:
+		return nil
+	}
+	return &misfit{rule: rule, node: f.node}
 }
 
 // own puts a fact of one CI in its place and brings the CI up to date: by this
@@ -226,7 +250,7 @@ func (g *Graph) own(f *fact) {
 	otherLives := false
 	if at == len(n.own)-1 {
 		g.step(n, f)
-		otherLives = f.op != OpSet && f.taken()
+		otherLives = f.op != opSet && f.taken()
 	} else {
 		lives := n.lives
 		n.class, n.attributes, n.lives = "", nil, nil
@@ -255,7 +279,7 @@ func (m *misfit) final() bool { return m.rule == ruleMalformed || m.rule == rule
 func (g *Graph) step(n *node, f *fact) {
 	var wrong *misfit
 	switch f.op {
-	case OpAdd:
+	case opAdd:
 		if n.alive() {
 			wrong = &misfit{rule: ruleExists, node: n}
 			break
@@ -265,7 +289,7 @@ func (g *Graph) step(n *node, f *fact) {
 		if slices.ContainsFunc(f.attributes, func(a Attribute) bool { return a.Value == "" }) {
 			n.attributes = slices.DeleteFunc(slices.Clone(f.attributes), func(a Attribute) bool { return a.Value == "" })
 		}
-	case OpSet:
+	case opSet:
 		if !n.alive() {
 			wrong = n.absent()
 			break
@@ -274,7 +298,7 @@ func (g *Graph) step(n *node, f *fact) {
 			wrong = &misfit{rule: rulePrecondition, node: n, found: found}
 		}
 		n.attributes = with(n.attributes, f.name, f.after)
-	case OpRetire:
+	case opRetire:
 		if !n.alive() {
 			wrong = n.absent()
 			break
@@ -300,141 +324,13 @@ func (g *Graph) judge(f *fact, wrong *misfit) {
 	}
 }
 
-// tieKey names a relation from one CI to another.
-type tieKey struct {
-	from, to *node
-	relation string
-}
-
-// tie is a relation from one CI to another that was ever spoken of.
-type tie struct {
-	tieKey
-	facts []*fact // sorted
-	since *fact   // the relate by which it stands, or stood until one of the CIs was retired
-	outAt int     // its place in from.out
-	inAt  int     // its place in to.in
-	live  bool    // it stands, and both CIs are alive
-}
-
-// tie puts a fact of two CIs in its place and brings their relation up to date.
-func (g *Graph) tie(f *fact) {
-	key := tieKey{f.node, f.to, f.name}
-	t := g.ties[key]
-	if t == nil {
-		t = &tie{tieKey: key}
-		g.ties[key] = t
-		t.outAt = t.from.out.add(t, outward)
-		t.inAt = t.to.in.add(t, inward)
-	}
-	at, known := search(t.facts, f)
-	if known {
-		return
-	}
-	t.facts = slices.Insert(t.facts, at, f)
-	if at == len(t.facts)-1 {
-		g.stepTie(t, f)
-		t.settle()
-	} else {
-		g.retie(t)
-	}
-}
-
-// retie folds a relation anew.
-func (g *Graph) retie(t *tie) {
-	t.since = nil
-	for _, f := range t.facts {
-		g.stepTie(t, f)
-	}
-	t.settle()
-}
-
-// stepTie takes the next fact of a relation. Whether it fits depends on which
-// lives its CIs live at that place of the log, and on nothing that comes later.
-func (g *Graph) stepTie(t *tie, f *fact) {
-	from, rule := t.from.at(f)
-	if rule != "" {
-		g.judge(f, &misfit{rule: rule, node: t.from})
-		return
-	}
-	to, rule := t.to.at(f)
-	if rule != "" {
-		g.judge(f, &misfit{rule: rule, node: t.to})
-		return
-	}
-	stands := false
-	if t.since != nil {
-		a, _ := t.from.at(t.since)
-		b, _ := t.to.at(t.since)
-		stands = a == from && b == to // a relation ends with the life of either
-	}
-	switch {
-	case f.op == OpRelate && stands:
-		g.judge(f, &misfit{rule: ruleRelated, node: t.from})
-	case f.op == OpRelate:
-		t.since = f
-		g.judge(f, nil)
-	case !stands:
-		g.judge(f, &misfit{rule: ruleUnrelated, node: t.from})
-	default:
-		t.since = nil
-		g.judge(f, nil)
-	}
-}
-
-// settle puts t among the living relations of its CIs, or out of them.
-func (t *tie) settle() {
-	live := t.since != nil && t.from.alive() && t.to.alive()
-	if live {
-		a, _ := t.from.at(t.since)
-		b, _ := t.to.at(t.since)
-		live = a == len(t.from.lives)-1 && b == len(t.to.lives)-1
-	}
-	if live != t.live {
-		t.live = live
-		t.from.out.settle(t, outward)
-		t.to.in.settle(t, inward)
-	}
-}
-
-// adjacency are the relations on one side of a CI, those that live first, in no
-// order beyond that: a CI with a million of them gains and loses one at once.
-type adjacency struct {
-	all  []*tie
-	live int
-}
-
-func (a *adjacency) living() []*tie { return a.all[:a.live] }
-
-// outward and inward say where a relation keeps its place in an adjacency.
-func outward(t *tie) *int { return &t.outAt }
-func inward(t *tie) *int  { return &t.inAt }
-
-// add appends a relation that does not live.
-func (a *adjacency) add(t *tie, place func(*tie) *int) int {
-	a.all = append(a.all, t)
-	return len(a.all) - 1
-}
-
-// settle moves t, whose life has just begun or ended, over the border.
-func (a *adjacency) settle(t *tie, place func(*tie) *int) {
-	border := a.live
-	if t.live {
-		a.live++
-	} else {
-		border--
-		a.live--
-	}
-	at := *place(t)
-	other := a.all[border]
-	a.all[at], a.all[border] = other, t
-	*place(other), *place(t) = at, border
-}
-
 // delta returns what f was made of.
 func (f *fact) delta() Delta {
-	d := Delta{Op: f.op, CI: f.node.id}
+	d := Delta{Op: ops[f.op], CI: f.node.id}
 	switch f.op {
-	case OpAdd:
+	case opOther:
+		d.Op = Op(f.name)
+	case opAdd:
 		d.Class = f.name
 		if len(f.attributes) > 0 {
 			d.Attributes = make(map[string]string, len(f.attributes))
@@ -442,9 +338,9 @@ func (f *fact) delta() Delta {
 				d.Attributes[a.Name] = a.Value
 			}
 		}
-	case OpSet:
+	case opSet:
 		d.Attribute, d.Before, d.After = f.name, f.before, f.after
-	case OpRelate, OpUnrelate:
+	case opRelate, opUnrelate:
 		d.Relation, d.To = f.name, f.to.id
 	}
 	return d
@@ -458,7 +354,7 @@ func (f *fact) discrepancy() Discrepancy {
 	blame := f.misfit.node.id
 	switch f.misfit.rule {
 	case ruleMalformed:
-		d.Reason = fmt.Sprintf("%q of %q cannot be meant", f.op, f.node.id)
+		d.Reason = fmt.Sprintf("%q of %q cannot be meant", d.Delta.Op, f.node.id)
 	case ruleSelf:
 		d.Reason = fmt.Sprintf("%s is related to itself", blame)
 	case ruleExists:

@@ -32,9 +32,15 @@ type Graph struct {
 	nodes    map[string]*node
 	ties     map[tieKey]*tie
 	misfits  map[*fact]struct{}
-	unique   map[value]holders            // who holds the values of unique attributes
-	sources  map[string]map[string]mapped // what sources reported: by source and key
-	words    map[string]string            // one copy of each name that comes again and again
+	unique   map[value]holders  // who holds the values of unique attributes
+	sources  map[string]*source // what sources reported, by name
+	words    map[string]string  // one copy of each name that comes again and again
+}
+
+// source is what a source reported.
+type source struct {
+	version uint64 // of its stream
+	keys    map[string]mapped
 }
 
 // mapped says to which CI a source's key belongs, and where the log says so.
@@ -54,7 +60,7 @@ func NewGraph(registry *eventstore.Registry) *Graph {
 		ties:     map[tieKey]*tie{},
 		misfits:  map[*fact]struct{}{},
 		unique:   map[value]holders{},
-		sources:  map[string]map[string]mapped{},
+		sources:  map[string]*source{},
 		words:    map[string]string{},
 	}
 	for _, name := range eventstore.TypesOf[Carrier](registry) {
@@ -104,7 +110,7 @@ func (g *Graph) Apply(r eventstore.Recorded) error {
 			g.take(e, carried.Deltas)
 		}
 		if o, ok := payload.(Observed); ok {
-			g.learn(r.Position, o)
+			g.learn(r, o)
 		}
 	}
 	if r.Stream == classStream {
@@ -128,20 +134,23 @@ func (g *Graph) redefined() {
 }
 
 // learn takes the keys of a source.
-func (g *Graph) learn(at eventstore.Position, o Observed) {
-	keys := g.sources[o.Source]
-	if keys == nil {
-		keys = map[string]mapped{}
-		g.sources[o.Source] = keys
+func (g *Graph) learn(r eventstore.Recorded, o Observed) {
+	s := g.sources[o.Source]
+	if s == nil {
+		s = &source{keys: map[string]mapped{}}
+		g.sources[o.Source] = s
+	}
+	if r.Stream == sourceStream(o.Source) {
+		s.version = max(s.version, r.Version)
 	}
 	for _, item := range o.Items {
-		if keys[item.Key].at <= at {
-			keys[item.Key] = mapped{at, item.CI}
+		if s.keys[item.Key].at <= r.Position {
+			s.keys[item.Key] = mapped{r.Position, item.CI}
 		}
 	}
 	for _, key := range o.Gone {
-		if keys[key].at <= at {
-			keys[key] = mapped{at, ""}
+		if s.keys[key].at <= r.Position {
+			s.keys[key] = mapped{r.Position, ""}
 		}
 	}
 }

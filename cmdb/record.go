@@ -260,6 +260,8 @@ func (g *Graph) behind(streams []string, versions []uint64) []string {
 			shown = g.version
 		} else if ci, ok := strings.CutPrefix(stream, ciStream("")); ok && g.nodes[ci] != nil {
 			shown = g.nodes[ci].version
+		} else if name, ok := strings.CutPrefix(stream, sourceStream("")); ok && g.sources[name] != nil {
+			shown = g.sources[name].version
 		}
 		if shown < versions[i] {
 			behind = append(behind, stream)

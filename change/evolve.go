@@ -1,0 +1,174 @@
+package change
+
+import (
+	"slices"
+
+	"github.com/rollforward/rollforward/eventstore"
+	"github.com/rollforward/rollforward/internal/workflow"
+)
+
+// evolve returns c after an event. It never refuses, and never changes what c
+// points to: a Change that was handed out stays as it was.
+func evolve(c Change, payload any) Change {
+	c.Version++
+	switch e := payload.(type) {
+	case Raised:
+		c.ID, c.Model, c.ModelVersion = e.Change, e.Model, e.ModelVersion
+		c.Template, c.TemplateVersion, c.External = e.Template, e.TemplateVersion, e.External
+		c.Requester, c.RaisedBy, c.RaisedAt = e.Requester, e.By, e.At
+		c.Content, c.Scope = e.Content, e.Scope
+		c.Phase, c.Kind, c.Entered, c.Path = e.Phase, workflow.Kind(e.Kind), e.At, []string{e.Phase}
+	case Edited:
+		c.Content = c.Content.edited(e.Set, e.Clear)
+		c.Scope = e.Scope
+		if c.Authorized != nil {
+			if kept := *c.Authorized; e.Keeps {
+				kept.Scope = e.Scope
+				c.Authorized = &kept
+			} else {
+				c.Authorized = nil
+			}
+		}
+		for _, stage := range e.Voids {
+			c = c.withApproval(stage, func(a *Approval) {
+				a.State, a.Votes, a.Why = workflow.NotRequested, nil, "voided by an edit of what is material"
+			})
+		}
+	case Assessed:
+		if e.Impact != nil {
+			c.Impact = e.Impact
+		}
+		if e.Receipt != nil {
+			c.Risk = e.Receipt
+		}
+	case Moved:
+		c.Phase, c.Kind, c.Entered = e.To, workflow.Kind(e.Kind), e.At
+		if e.Ends {
+			c.Ended = e.At
+		}
+		if e.Voids {
+			c.Authorized = nil
+		}
+		if e.Back {
+			c.Path, c.Authorized = nil, nil
+			approvals := slices.Clone(c.Approvals)
+			for i := range approvals {
+				approvals[i].State, approvals[i].Votes = workflow.NotRequested, nil
+			}
+			c.Approvals = approvals
+		}
+		if !slices.Contains(c.Path, e.To) {
+			c.Path = append(slices.Clip(c.Path), e.To)
+		}
+	case StageRequested:
+		c = c.setApproval(Approval{
+			Stage: e.Stage, Phase: e.Phase, Round: e.Round, State: workflow.Requested, Seats: e.Seats,
+			Excluded: e.Excluded, Asked: e.At, Deadline: e.Deadline,
+		})
+	case StagePlanned:
+		c = c.setApproval(Approval{Stage: e.Stage, Phase: e.Phase, State: workflow.NotRequested, Why: e.Why})
+	case StageSkipped:
+		c = c.setApproval(Approval{Stage: e.Stage, Phase: e.Phase, State: workflow.Skipped, Why: e.Why})
+	case StageEscalated:
+		c = c.withApproval(e.Stage, func(a *Approval) {
+			a.Seats = append(slices.Clip(a.Seats), e.Seats...)
+			a.Deadline, a.Escalated = e.Deadline, true
+		})
+	case Voted:
+		c = c.withApproval(e.Stage, func(a *Approval) { a.Votes = append(slices.Clip(a.Votes), e.Vote) })
+	case StageDecided:
+		c = c.withApproval(e.Stage, func(a *Approval) { a.State, a.Why = e.State, e.Why })
+	case Authorized:
+		c.Authorized = &e
+	case Unauthorized:
+		c.Unauthorized = &e
+	case Started:
+		if c.Started == nil {
+			c.Started = &e
+		}
+		c.Acted = with(c.Acted, e.By, e.For)
+	case Implemented:
+		c.Work = &e
+		c.Acted = with(c.Acted, e.By, e.For)
+	case Reviewed:
+		c.Reviewed = &e
+	case Held:
+		c.Held = &e
+		c = c.swapApprovals(workflow.Requested, workflow.OnHold)
+	case Resumed:
+		if c.Held != nil {
+			rest := e.At.Sub(c.Held.At)
+			c = c.swapApprovals(workflow.OnHold, workflow.Requested)
+			for i := range c.Approvals { // cloned by swapApprovals
+				if a := &c.Approvals[i]; a.State == workflow.Requested && !a.Deadline.IsZero() {
+					a.Deadline = a.Deadline.Add(rest)
+				}
+			}
+		}
+		c.Held = nil
+	case TaskAdded:
+		c.Tasks = append(slices.Clip(c.Tasks), e.Task)
+	case TaskChanged:
+		if e.ID >= 1 && e.ID <= len(c.Tasks) {
+			c.Tasks = slices.Clone(c.Tasks)
+			c.Tasks[e.ID-1] = e.Task
+		}
+		if e.Acts {
+			c.Acted = with(c.Acted, e.By, e.For)
+		}
+	case Linked:
+		i := slices.IndexFunc(c.Incidents, func(i Incident) bool { return i.ID == e.ID && i.Relation == e.Relation })
+		c.Incidents = slices.Clone(c.Incidents)
+		if i < 0 {
+			c.Incidents = append(c.Incidents, e.Incident)
+		} else {
+			c.Incidents[i] = e.Incident
+		}
+	}
+	return c
+}
+
+// folder folds changes, for those who read a change's stream by themselves. It
+// decides nothing: commands go through [Service].
+var folder = eventstore.Decider[Change, any]{Evolve: evolve}
+
+// withApproval returns c with a stage's approval altered.
+func (c Change) withApproval(stage string, alter func(a *Approval)) Change {
+	for i := range c.Approvals {
+		if c.Approvals[i].Stage.Name == stage {
+			c.Approvals = slices.Clone(c.Approvals)
+			alter(&c.Approvals[i])
+			break
+		}
+	}
+	return c
+}
+
+// setApproval returns c with a in place of the stage's approval.
+func (c Change) setApproval(a Approval) Change {
+	if _, ok := c.Approval(a.Stage.Name); !ok {
+		c.Approvals = append(slices.Clip(c.Approvals), a)
+		return c
+	}
+	return c.withApproval(a.Stage.Name, func(old *Approval) { *old = a })
+}
+
+// swapApprovals returns c with every approval in one state put into another.
+func (c Change) swapApprovals(from, to workflow.State) Change {
+	c.Approvals = slices.Clone(c.Approvals)
+	for i := range c.Approvals {
+		if c.Approvals[i].State == from {
+			c.Approvals[i].State = to
+		}
+	}
+	return c
+}
+
+// with returns members with one more, sorted, in a slice of its own.
+func with(members []string, more ...string) []string {
+	all := set(append(slices.Clip(members), more...))
+	if len(all) > 0 && all[0] == "" {
+		all = all[1:]
+	}
+	return all
+}

@@ -1,0 +1,3 @@
+package change
+
+func (f Facts) Map() map[string]any { return map[string]any{} }

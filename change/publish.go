@@ -1,0 +1,155 @@
+package change
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/rollforward/rollforward/eventstore"
+	"github.com/rollforward/rollforward/eventstore/command"
+)
+
+// PolicyRecorded is recorded in "policy-ID" when an engine first works by a
+// version of a risk policy: the text by which its receipts can be judged again.
+type PolicyRecorded struct {
+	Policy Policy `json:"policy"`
+}
+
+func policyStream(id string) string { return "policy-" + id }
+
+// Ship records what the engine brings along and the log does not have: the shipped
+// models, and the text of the risk policy. The caller has authorised it.
+func (s *Service) Ship(tx *command.Tx) error {
+	for _, m := range Models() {
+		version, err := tx.Check(modelStream(m.Name))
+		if err != nil {
+			return err
+		}
+		if version == 0 {
+			if err := tx.Record(modelStream(m.Name), Published{Model: m, By: tx.Call.Actor.ID}); err != nil {
+				return err
+			}
+		}
+	}
+	if s.risk == nil {
+		return nil
+	}
+	policy := s.risk.Policy()
+	known := false
+	_, err := eventstore.Decider[struct{}, any]{Evolve: func(state struct{}, payload any) struct{} {
+		e, ok := payload.(PolicyRecorded)
+		known = known || ok && e.Policy == policy
+		return state
+	}}.Load(tx.Tx, policyStream(policy.ID))
+	if err != nil || known {
+		return err
+	}
+	return tx.Record(policyStream(policy.ID), PolicyRecorded{policy})
+}
+
+// PolicyText returns the text of a version of a risk policy, by which its receipts
+// can be judged again; empty if it had none, or none is recorded.
+func (s *Service) PolicyText(ctx context.Context, id, version string) (string, error) {
+	text := ""
+	for r, err := range s.store.Read(ctx, eventstore.Query{Streams: []string{policyStream(id)}}) {
+		if err != nil {
+			return "", err
+		}
+		payload, err := s.registry.Decode(r.Event)
+		if err != nil {
+			return "", err
+		}
+		if e, ok := payload.(PolicyRecorded); ok && e.Policy.Version == version {
+			text = e.Policy.Text
+		}
+	}
+	return text, nil
+}
+
+// Publish records a new version of a model, under which changes are raised from
+// then on, and returns the version. Changes keep the version they were raised
+// under. A model that is not sound is refused, every fault by the name of its rule.
+func (s *Service) Publish(ctx context.Context, actor command.Actor, m Model) (uint64, error) {
+	var version uint64
+	_, err := s.door.Do(ctx, command.Call{Actor: actor, Action: "model.publish", Target: m.Name, Content: m}, func(tx *command.Tx) error {
+		if err := s.sound(m); err != nil {
+			return err
+		}
+		if err := tx.Authorize("model.publish", m.Name, nil); err != nil {
+			return err
+		}
+		before, err := tx.Check(modelStream(m.Name))
+		if err != nil {
+			return err
+		}
+		version = before + 1
+		return tx.Record(modelStream(m.Name), Published{Model: m, By: tx.Call.Actor.ID})
+	})
+	if err != nil {
+		return 0, err
+	}
+	return version, nil
+}
+
+// sound returns what is wrong with a model as refusals, with the *ModelError
+// among what they wrap.
+func (s *Service) sound(m Model) error {
+	err := checkModel(m, s.expressions)
+	var broken *ModelError
+	if !errors.As(err, &broken) {
+		return err
+	}
+	var refused []command.Refusal
+	for _, f := range broken.Faults {
+		refused = append(refused, command.Refusal{Kind: command.Malformed, Rule: f.Rule, Field: f.Where, Reason: f.Reason, Remedy: "correct the model"})
+	}
+	return command.Refuse(refused...)
+}
+
+// Model returns a published model and its version; 0 asks for the last one. The
+// error is ErrUnknownModel if there is none.
+func (s *Service) Model(ctx context.Context, name string, version uint64) (Model, uint64, error) {
+	if version == 0 {
+		var err error
+		if version, err = s.store.Version(ctx, modelStream(name)); err != nil {
+			return Model{}, 0, fmt.Errorf("model %q: %w", name, err)
+		}
+	}
+	m, err := s.modelAt(ctx, name, version)
+	if err != nil {
+		return Model{}, 0, err
+	}
+	return m.Model, m.version, nil
+}
+
+// ErrUnknownModel says that there is no model of that name and version.
+var ErrUnknownModel = errors.New("no such model")
+
+// modelAt returns a published version. Versions never change, so they are kept.
+func (s *Service) modelAt(ctx context.Context, name string, version uint64) (*model, error) {
+	s.mu.Lock()
+	all := s.models[name]
+	s.mu.Unlock()
+	if uint64(len(all)) < version {
+		all = nil
+		for r, err := range s.store.Read(ctx, eventstore.Query{Streams: []string{modelStream(name)}}) {
+			if err != nil {
+				return nil, fmt.Errorf("model %q: %w", name, err)
+			}
+			payload, err := s.registry.Decode(r.Event)
+			if err != nil {
+				return nil, fmt.Errorf("model %q: %w", name, err)
+			}
+			all = modelFolder.Evolve(all, payload)
+		}
+		s.mu.Lock()
+		if len(all) > len(s.models[name]) {
+			s.models[name] = all
+		}
+		s.mu.Unlock()
+	}
+	if version == 0 || uint64(len(all)) < version {
+		return nil, fmt.Errorf("model %q version %d: %w: publish it", name, version, ErrUnknownModel)
+	}
+	return all[version-1], nil
+}

@@ -1,0 +1,420 @@
+package change
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/rollforward/rollforward/cmdb"
+	"github.com/rollforward/rollforward/eventstore"
+	"github.com/rollforward/rollforward/eventstore/command"
+	"github.com/rollforward/rollforward/eventstore/follow"
+	"github.com/rollforward/rollforward/internal/workflow"
+)
+
+// Config is what a Service stands on. Door, Store, Registry, Follower, CMDB and
+// List are required; package rollforward wires them.
+type Config struct {
+	Door     *command.Door
+	Store    eventstore.Store
+	Registry *eventstore.Registry // with the types of this package, cmdb and command
+	Follower *follow.Follower     // of CMDB and List
+	CMDB     follow.Projection[*cmdb.Graph]
+	List     follow.Projection[*List]
+
+	Risk        RiskPolicy     // default none: risk is judged by hand, with Assess
+	Directory   Directory      // default none: only people named in a model can be asked for approval
+	Expressions Expressions    // default none: models with expressions are refused
+	Priority    PriorityPolicy // default benefit x (1 - failure) x urgency / cost
+}
+
+// Service is where commands on changes come in and questions are answered. Its
+// methods may be called concurrently.
+type Service struct {
+	door        *command.Door
+	store       eventstore.Store
+	registry    *eventstore.Registry
+	follower    *follow.Follower
+	cmdb        follow.Projection[*cmdb.Graph]
+	list        follow.Projection[*List]
+	risk        RiskPolicy
+	directory   Directory
+	expressions Expressions
+	priority    PriorityPolicy
+	without     string // a guard that tests have taken out
+
+	raising chan struct{} // holds a token while a change is raised: numbers are taken in turn
+
+	mu     sync.Mutex
+	models map[string]versions // published versions, which never change
+}
+
+// ErrUnknown says that there is no change of that ID.
+var ErrUnknown = errors.New("no such change")
+
+// New returns a service. It does no I/O.
+func New(c Config) (*Service, error) {
+	if c.Door == nil || c.Store == nil || c.Registry == nil || c.Follower == nil || c.CMDB.New == nil || c.List.New == nil {
+		return nil, errors.New("change: Door, Store, Registry, Follower, CMDB and List are required: let package rollforward wire them")
+	}
+	s := &Service{
+		door: c.Door, store: c.Store, registry: c.Registry, follower: c.Follower, cmdb: c.CMDB, list: c.List,
+		risk: c.Risk, directory: c.Directory, expressions: c.Expressions, priority: c.Priority,
+		raising: make(chan struct{}, 1), models: map[string]versions{},
+	}
+	if s.priority == nil {
+		s.priority = StandardPriority{}
+	}
+	return s, nil
+}
+
+// Raise begins a change, and runs further commands on it in the same append: all
+// or none. It costs one append.
+func (s *Service) Raise(ctx context.Context, actor command.Actor, r Raise, then ...Command) (Change, error) {
+	return s.RaiseCall(ctx, command.Call{Actor: actor}, r, then...)
+}
+
+// RaiseCall is Raise with all that a call can say: an idempotency key, a reason.
+// Action, Target and Content of call are set here.
+func (s *Service) RaiseCall(ctx context.Context, call command.Call, r Raise, then ...Command) (Change, error) {
+	select {
+	case s.raising <- struct{}{}:
+		defer func() { <-s.raising }()
+	case <-ctx.Done():
+		return Change{}, fmt.Errorf("raise a change: %w", ctx.Err())
+	}
+	var c Change
+	done, err := s.door.Do(ctx, s.raiseCall(call, r, then), func(tx *command.Tx) (err error) {
+		c, err = s.raise(tx, r, then)
+		return err
+	})
+	return s.answer(ctx, c, done, err)
+}
+
+func (s *Service) raiseCall(call command.Call, r Raise, then []Command) command.Call {
+	call.Action, call.Target = r.action(), ""
+	if call.Key != "" {
+		call.Content = append([]any{r}, named(then)...)
+	}
+	return call
+}
+
+// Do runs commands on a change in one append, all or none, and returns the change
+// after them. It reads the change's stream and costs one append; commands that
+// look at the CMDB wait until it has come to the head of the log.
+func (s *Service) Do(ctx context.Context, actor command.Actor, id string, commands ...Command) (Change, error) {
+	return s.DoCall(ctx, command.Call{Actor: actor}, id, commands...)
+}
+
+// DoCall is Do with all that a call can say: an idempotency key, a reason. Action,
+// Target and Content of call are set here.
+func (s *Service) DoCall(ctx context.Context, call command.Call, id string, commands ...Command) (Change, error) {
+	call, err := s.doCall(call, id, commands)
+	if err != nil {
+		return Change{}, err
+	}
+	var c Change
+	done, err := s.door.Do(ctx, call, func(tx *command.Tx) (err error) {
+		c, err = s.do(tx, id, commands)
+		return err
+	})
+	return s.answer(ctx, c, done, err)
+}
+
+func (s *Service) doCall(call command.Call, id string, commands []Command) (command.Call, error) {
+	call.Target = id
+	for _, c := range commands {
+		if _, raise := c.(Raise); c == nil || raise {
+			return call, fmt.Errorf("change: do %T: it is given to Raise", c)
+		}
+		if call.Action == "" || call.Action == (Note{}).action() {
+			call.Action = c.action()
+		}
+	}
+	if call.Action == "" {
+		return call, errors.New("change: do nothing: give at least one command")
+	}
+	if call.Key != "" {
+		call.Content = named(commands)
+	}
+	return call, nil
+}
+
+// named returns commands with their names, as the content of a key: two commands
+// may have the same fields.
+func named(commands []Command) []any {
+	var all []any
+	for _, c := range commands {
+		all = append(all, map[string]any{strings.TrimPrefix(fmt.Sprintf("%T", c), "change."): c})
+	}
+	return all
+}
+
+// Why returns the rules that stand in the way of commands now, for this actor:
+// none if Do would succeed. Each says what to do. An error says that it could not
+// be found out, which is not a yes.
+func (s *Service) Why(ctx context.Context, actor command.Actor, id string, commands ...Command) ([]command.Refusal, error) {
+	call, err := s.doCall(command.Call{Actor: actor}, id, commands)
+	if err != nil {
+		return nil, err
+	}
+	return s.door.Try(ctx, call, func(tx *command.Tx) error {
+		_, err := s.do(tx, id, commands)
+		return err
+	})
+}
+
+// WhyRaise returns the rules that stand in the way of a raise now.
+func (s *Service) WhyRaise(ctx context.Context, actor command.Actor, r Raise, then ...Command) ([]command.Refusal, error) {
+	return s.door.Try(ctx, s.raiseCall(command.Call{Actor: actor}, r, then), func(tx *command.Tx) error {
+		_, err := s.raise(tx, r, then)
+		return err
+	})
+}
+
+// raise is the unit of work of a raise.
+func (s *Service) raise(tx *command.Tx, r Raise, then []Command) (Change, error) {
+	if r.Model == "" {
+		r.Model = "normal"
+		if r.Template != "" {
+			r.Model = ""
+		}
+	}
+	n, err := tx.Check(register)
+	if err != nil {
+		return Change{}, err
+	}
+	id := number(n + 1)
+	m, t, err := s.chosen(tx, &r)
+	if err != nil {
+		return Change{}, err
+	}
+	attributes := map[string][]string{"model": {r.Model}, "ci": r.Content.Declared()}
+	if r.Content.Category != "" {
+		attributes["category"] = []string{r.Content.Category}
+	}
+	if r.Template != "" {
+		attributes["template"] = []string{r.Template}
+	}
+	if err := tx.Authorize(r.action(), "", attributes); err != nil {
+		return Change{}, err
+	}
+	taken := false
+	if r.Unique && r.External != "" && len(r.External) <= maxID {
+		version, err := tx.Check(externalStream(r.External))
+		if err != nil {
+			return Change{}, err
+		}
+		taken = version > 0
+	}
+	c, err := s.one(tx, id, r, m, t, func(f *facts) { f.newID, f.external = id, taken })
+	if err != nil {
+		return c, err
+	}
+	if err := tx.Record(register, Numbered{Change: id}); err != nil {
+		return c, err
+	}
+	if r.Unique {
+		if err := tx.Record(externalStream(r.External), Referenced{Change: id}); err != nil {
+			return c, err
+		}
+	}
+	for _, cmd := range then {
+		if c, err = s.next(tx, c, cmd); err != nil {
+			return c, err
+		}
+	}
+	return c, nil
+}
+
+func externalStream(reference string) string { return "external-" + reference }
+
+// chosen returns the model and the template that a raise is made under, at their
+// versions in force, which it pins; nil where there are none.
+func (s *Service) chosen(tx *command.Tx, r *Raise) (*model, *TemplateVersion, error) {
+	var t *TemplateVersion
+	if r.Template != "" && len(r.Template) <= 64 {
+		all, err := templateFolder.Load(tx.Tx, templateStream(r.Template))
+		if err != nil {
+			return nil, nil, err
+		}
+		if t = all.current(); t == nil && len(all) > 0 {
+			t = &all[len(all)-1]
+		}
+		if t != nil {
+			t.Name = r.Template
+		}
+	}
+	if r.Model == "" {
+		r.Model = "standard"
+		if t != nil && t.Text.Model != "" {
+			r.Model = t.Text.Model
+		}
+	}
+	if len(r.Model) > workflow.MaxName {
+		return nil, t, nil
+	}
+	version, err := tx.Check(modelStream(r.Model))
+	if err != nil || version == 0 {
+		return nil, t, err
+	}
+	m, err := s.modelAt(tx.Context(), r.Model, version)
+	return m, t, err
+}
+
+// do is the unit of work of commands on a change.
+func (s *Service) do(tx *command.Tx, id string, commands []Command) (Change, error) {
+	if id == "" || len(id) > maxID || strings.IndexByte(id, 0) >= 0 {
+		return Change{}, command.Refuse(command.Refusal{Kind: command.Malformed, Rule: "unknown-change", Field: "change",
+			Reason: fmt.Sprintf("%.50q is no ID of a change", id), Remedy: "check it"})
+	}
+	c, err := folder.Load(tx.Tx, stream(id))
+	if err != nil {
+		return c, err
+	}
+	for _, cmd := range commands {
+		if c, err = s.next(tx, c, cmd, id); err != nil {
+			return c, err
+		}
+	}
+	return c, nil
+}
+
+// next runs one command on the change as it stands in the unit of work.
+func (s *Service) next(tx *command.Tx, c Change, cmd Command, named ...string) (Change, error) {
+	id := c.ID
+	if id == "" && len(named) > 0 {
+		id = named[0]
+	}
+	if at, ok := cmd.(At); ok {
+		return c, tx.Expect(stream(id), uint64(at))
+	}
+	if cmd == nil || isRaise(cmd) {
+		return c, fmt.Errorf("change: do %T: it is given to Raise", cmd)
+	}
+	if err := tx.Authorize(cmd.action(), id, c.attributes()); err != nil {
+		return c, err
+	}
+	var m *model
+	var t *TemplateVersion
+	if c.ID != "" {
+		var err error
+		if m, err = s.modelAt(tx.Context(), c.Model, c.ModelVersion); err != nil {
+			return c, err
+		}
+		if c.Template != "" {
+			all, err := templateFolder.Load(tx.Tx, templateStream(c.Template))
+			if err != nil {
+				return c, err
+			}
+			if t = all.version(c.TemplateVersion); t != nil {
+				t.Name = c.Template
+			}
+		}
+	}
+	return s.one(tx, id, cmd, m, t, nil)
+}
+
+// one gathers, decides and records one command.
+func (s *Service) one(tx *command.Tx, id string, cmd Command, m *model, t *TemplateVersion, add func(*facts)) (Change, error) {
+	change := eventstore.Decider[Change, Command]{
+		Decide: func(c Change, cmd Command) ([]any, error) {
+			f, err := s.gather(tx, c, cmd, m, t)
+			if err != nil {
+				return nil, err
+			}
+			if add != nil {
+				add(&f)
+			}
+			events, refused := decide(c, cmd, f)
+			return events, command.Refuse(refused...)
+		},
+		Evolve: evolve,
+	}
+	return change.Do(tx.Tx, stream(id), cmd)
+}
+
+// attributes are what rights can be given by.
+func (c Change) attributes() map[string][]string {
+	if c.ID == "" {
+		return nil
+	}
+	a := map[string][]string{
+		"model": {c.Model}, "phase": {c.Phase}, "kind": {string(c.Kind)}, "requester": {c.Requester}, "ci": c.Declared(),
+	}
+	for name, value := range map[string]string{"category": c.Category, "group": c.Group, "owner": c.Owner, "template": c.Template} {
+		if value != "" {
+			a[name] = []string{value}
+		}
+	}
+	return a
+}
+
+// answer is what a command returns: the change as it left it, also where the
+// answer is that of an earlier command with the same key.
+func (s *Service) answer(ctx context.Context, c Change, done command.Done, err error) (Change, error) {
+	if err != nil {
+		return Change{}, err
+	}
+	if done.Repeated {
+		for _, at := range done.Streams {
+			if id, ok := strings.CutPrefix(at.Stream, streamPrefix); ok {
+				if c, err = s.At(ctx, id, at.Version); err != nil {
+					return Change{}, err
+				}
+			}
+		}
+	}
+	if done.Position > 0 {
+		c.Position = done.Position
+	}
+	return c, nil
+}
+
+// Get returns a change as it stands. The error is ErrUnknown if there is none. It
+// costs one read of the change's stream.
+func (s *Service) Get(ctx context.Context, id string) (Change, error) { return s.At(ctx, id, 0) }
+
+// At returns a change as it stood at a version; 0 is the last one.
+func (s *Service) At(ctx context.Context, id string, version uint64) (Change, error) {
+	var c Change
+	err := s.events(ctx, id, func(r eventstore.Recorded, payload any) bool {
+		c = evolve(c, payload)
+		c.Position = r.Position
+		return version == 0 || r.Version < version
+	})
+	switch {
+	case err != nil:
+		return Change{}, err
+	case c.Version < version:
+		return Change{}, fmt.Errorf("change %q has %d versions, not %d: %w", id, c.Version, version, ErrUnknown)
+	}
+	return c, nil
+}
+
+// events reads a change's stream until yield returns false.
+func (s *Service) events(ctx context.Context, id string, yield func(eventstore.Recorded, any) bool) error {
+	if id == "" {
+		return fmt.Errorf("change %q: %w: give its ID", id, ErrUnknown)
+	}
+	some := false
+	for r, err := range s.store.Read(ctx, eventstore.Query{Streams: []string{stream(id)}}) {
+		if err != nil {
+			return fmt.Errorf("read change %q: %w", id, err)
+		}
+		payload, err := s.registry.Decode(r.Event)
+		if err != nil {
+			return fmt.Errorf("read change %q: %w", id, err)
+		}
+		some = true
+		if !yield(r, payload) {
+			break
+		}
+	}
+	if !some {
+		return fmt.Errorf("change %.100q: %w: check its ID", id, ErrUnknown)
+	}
+	return nil
+}

@@ -3,6 +3,7 @@ package workflow
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Tally is the count of a stage.
@@ -148,7 +149,7 @@ func (c *count) judge() (State, string) {
 		return Rejected, fmt.Sprintf("%d of %s rejected, one rejection decides", c.Rejected, plural(c.Seats, "seat", "seats"))
 	}
 	if c.Accepted+c.Waiting < c.Needed {
-		return Rejected, fmt.Sprintf("%d %s and %d can still, %d were needed", c.Accepted, unit, c.Waiting, c.Needed)
+		return Rejected, fmt.Sprintf("%d %s and %d can still, %s needed", c.Accepted, unit, c.Waiting, plural(c.Needed, "was", "were"))
 	}
 	for _, person := range c.Missing {
 		if !c.openTo(person) {
@@ -156,16 +157,11 @@ func (c *count) judge() (State, string) {
 		}
 	}
 	if c.Accepted >= c.Needed && len(c.Missing) == 0 {
-		return Approved, fmt.Sprintf("%d %s, %d were needed", c.Accepted, unit, c.Needed)
+		return Approved, fmt.Sprintf("%d %s, %s needed", c.Accepted, unit, plural(c.Needed, "was", "were"))
 	}
-	why := fmt.Sprintf("%d %s, %d are needed, %d can still", c.Accepted, unit, c.Needed, c.Waiting)
-	for i, person := range c.Missing {
-		if i == 0 {
-			why += "; also needed is the approval of "
-		} else {
-			why += ", "
-		}
-		why += person
+	why := fmt.Sprintf("%d %s, %s needed, %d can still", c.Accepted, unit, plural(c.Needed, "is", "are"), c.Waiting)
+	if len(c.Missing) > 0 {
+		why += "; also needed is the approval of " + strings.Join(c.Missing, ", ")
 	}
 	return Requested, why
 }

@@ -100,8 +100,7 @@ func (p Phase) about() string {
 	return line
 }
 
-// stages returns the stages that p may ask for, each once; those that depend on
-// its table or are skipped without it have a question mark only in print.
+// stages returns the stages that p may ask for, each once.
 func (p Phase) stages() []string {
 	var names []string
 	add := func(name string) {

@@ -35,7 +35,7 @@ func (m Model) String() string {
 		if p.Table == nil {
 			continue
 		}
-		for i, row := range p.Table.Rows {
+		for _, row := range p.Table.Rows {
 			when := row.When
 			if when == "" {
 				when = "always"
@@ -45,9 +45,6 @@ func (m Model) String() string {
 				name += ", all that match"
 			} else {
 				name += ", first that matches"
-			}
-			if i > 0 {
-				name = ""
 			}
 			rows = append(rows, []string{name, when, strings.Join(row.Stages, ", ")})
 		}

@@ -22,7 +22,7 @@ func (m Model) Mermaid(v Vocabulary) string {
 		if _, twice := index[p.Name]; !twice {
 			index[p.Name] = i
 		}
-		fmt.Fprintf(&b, "    state \"%s\" as p%d\n", mermaidText(p.Name), i)
+		fmt.Fprintf(&b, "    state \"%s\" as p%d\n", mermaidText(drawnName(p.Name)), i)
 		fmt.Fprintf(&b, "    p%d : %s\n", i, mermaidText(p.about()))
 	}
 	if len(m.Phases) > 0 {
@@ -62,7 +62,7 @@ func (m Model) DOT(v Vocabulary) string {
 		if v.final(p.Kind) {
 			more = ", peripheries=2"
 		}
-		fmt.Fprintf(&b, "    p%d [label=\"%s\\n%s\"%s]\n", i, dotText(p.Name), dotText(p.about()), more)
+		fmt.Fprintf(&b, "    p%d [label=\"%s\\n%s\"%s]\n", i, dotText(drawnName(p.Name)), dotText(p.about()), more)
 	}
 	if len(m.Phases) > 0 {
 		b.WriteString("    start -> p0\n")
@@ -178,7 +178,17 @@ func mermaidText(s string) string {
 	return b.String()
 }
 
-var dotEscapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+// drawnName is what is drawn for a name: Mermaid cannot draw an empty one.
+func drawnName(name string) string {
+	if strings.TrimSpace(plainText(name)) == "" {
+		return "(no name)"
+	}
+	return name
+}
+
+// dotEscapes keeps a quoted string of DOT together, and what looks like an entity
+// of HTML, which Graphviz would read, as it is written.
+var dotEscapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`, `&`, `&amp;`)
 
 // dotText escapes s for a quoted string of DOT.
 func dotText(s string) string { return dotEscapes.Replace(plainText(s)) }

@@ -35,6 +35,13 @@ func TestModelsAreDrawnAndPrintedAsTheGoldenTextsShow(t *testing.T) {
 	}
 }
 
+func TestTextInADrawingIsReadAsItWasWritten(t *testing.T) {
+	m := workflow.Model{Name: "m", Phases: []workflow.Phase{{Name: ""}, {Name: `a "&lt;" \N`}}}
+	require.Contains(t, m.Mermaid(vocabulary()), `state "#40;no name#41;" as p0`)
+	require.Contains(t, m.Mermaid(vocabulary()), `state "a #34;#38;lt#59;#34; #92;N" as p1`)
+	require.Contains(t, m.DOT(vocabulary()), `p1 [label="a \"&amp;lt;\" \\N\n"]`)
+}
+
 func TestWhatIsNotThereIsNotDrawn(t *testing.T) {
 	var empty workflow.Model
 	require.Equal(t, "stateDiagram-v2\n", empty.Mermaid(vocabulary()))
@@ -65,7 +72,7 @@ func TestNoNameBreaksOutOfADrawing(t *testing.T) {
 	bad := []string{
 		"x\"]\n    evil --> p0", `"; evil -> p0; "`, `\`, `\"`, `"`, "a --> b", "<script>alert(1)</script>", "#quot;", "#34;", "%% comment", "%%{init: {}}%%",
 		"state x", "[*]", "end note", "note right of p0", "a : b", "{ }", "\r\n", "\u2028x\u2029", "\x00\x1b[31m", "\xff\xfe", "\u202eevil", "`code`", "a;b", "<<choice>>",
-		"style p0: #f00;", "classDef x:#f;", "\\N \\G \\l", "&lt;b&gt;", "click p0 href \"javascript:alert(1)\"", "--", "---", "p0",
+		"style p0: #f00;", "classDef x:#f;", "\\N \\G \\l", "&lt;b&gt;", "click p0 href \"javascript:alert(1)\"", "--", "---", "p0", "", " ", "&amp;",
 	}
 	check := func(t require.TestingT, m workflow.Model) {
 		v := vocabulary()

@@ -187,8 +187,12 @@ func (d *Door) Delegations(ctx context.Context, person string) ([]Delegation, er
 		return nil, err
 	}
 	defer d.leave(ctx)
-	if wrong := checkText(nil, "person", person, maxPerson, false); person == "" || len(wrong) > 0 {
-		return nil, Refuse(append(wrong, malformed("person-required", "person", "delegations are asked for by person", "name him"))...)
+	wrong := checkText(nil, "person", person, maxPerson, false)
+	if person == "" {
+		wrong = append(wrong, malformed("person-required", "person", "delegations are asked for by person", "name him"))
+	}
+	if len(wrong) > 0 {
+		return nil, Refuse(wrong...)
 	}
 	var given delegations
 	_, err := eventstore.Update(ctx, d.config.Store, d.config.Registry, func(tx *eventstore.Tx) error {

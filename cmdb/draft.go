@@ -142,7 +142,7 @@ func (d *draft) set(delta Delta) []Problem {
 	if found != delta.Before {
 		problems = append(problems, Problem{
 			Rule:   rulePrecondition,
-			Reason: fmt.Sprintf("%s of %s is %s, not %s", delta.Attribute, c.id, shown(found), shown(delta.Before)),
+			Reason: fmt.Sprintf("%s of %s is %s", delta.Attribute, c.id, otherwise(found, delta.Before)),
 			Remedy: "look at " + c.id + " again and decide on what it is now",
 		})
 	}

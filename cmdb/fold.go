@@ -263,10 +263,8 @@ func (g *Graph) own(f *fact) {
 	}
 	g.hold(n)
 	if otherLives {
-		for _, t := range n.out.all {
-			g.retie(t)
-		}
-		for _, t := range n.in.all {
+		// Of copies: what begins or ends to live changes its place.
+		for _, t := range slices.Concat(n.out.all, n.in.all) {
 			g.retie(t)
 		}
 	}
@@ -368,9 +366,20 @@ func (f *fact) discrepancy() Discrepancy {
 	case ruleUnrelated:
 		d.Reason = fmt.Sprintf("%s did not stand in %q to %s", blame, f.name, f.to.id)
 	case rulePrecondition:
-		d.Reason = fmt.Sprintf("%s of %s was %s, not %s", f.name, blame, shown(f.misfit.found), shown(f.before))
+		d.Reason = fmt.Sprintf("%s of %s was %s", f.name, blame, otherwise(f.misfit.found, f.before))
 	}
 	return d
+}
+
+// otherwise says which value is found where another was expected.
+func otherwise(found, expected string) string {
+	switch {
+	case expected == "":
+		return fmt.Sprintf("%q already", found)
+	case found == "":
+		return fmt.Sprintf("not set, and not %q", expected)
+	}
+	return fmt.Sprintf("%q, not %q", found, expected)
 }
 
 // shown is a value within a sentence.

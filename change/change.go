@@ -85,6 +85,8 @@ type Change struct {
 	Acted    []string            // who has acted as an implementer, sorted
 	Version  uint64              // of its stream
 	Position eventstore.Position // up to which the change was read or recorded
+
+	shared bool // it was handed out: evolve works on a copy
 }
 
 // Open reports whether the change has not ended.

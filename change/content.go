@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -133,13 +132,20 @@ type field struct {
 	get  func(c *Content) any
 }
 
-func on[T any](name string, at func(*Content) *T) field {
+func on[T comparable](name string, at func(*Content) *T) field {
+	var zero T
 	return field{
 		name: name,
-		zero: func(c *Content) bool {
-			v := reflect.ValueOf(at(c)).Elem()
-			return v.IsZero() || v.Kind() == reflect.Slice && v.Len() == 0
-		},
+		zero: func(c *Content) bool { return *at(c) == zero },
+		copy: func(to, from *Content) { *at(to) = *at(from) },
+		get:  func(c *Content) any { return *at(c) },
+	}
+}
+
+func onList[T any](name string, at func(*Content) *[]T) field {
+	return field{
+		name: name,
+		zero: func(c *Content) bool { return len(*at(c)) == 0 },
 		copy: func(to, from *Content) { *at(to) = *at(from) },
 		get:  func(c *Content) any { return *at(c) },
 	}
@@ -154,24 +160,24 @@ var fields = []field{
 	on("origin", func(c *Content) *Origin { return &c.Origin }),
 	on("owner", func(c *Content) *string { return &c.Owner }),
 	on("group", func(c *Content) *string { return &c.Group }),
-	on("implementers", func(c *Content) *[]string { return &c.Implementers }),
-	on("cis", func(c *Content) *[]string { return &c.CIs }),
-	on("deltas", func(c *Content) *[]cmdb.Delta { return &c.Deltas }),
+	onList("implementers", func(c *Content) *[]string { return &c.Implementers }),
+	onList("cis", func(c *Content) *[]string { return &c.CIs }),
+	onList("deltas", func(c *Content) *[]cmdb.Delta { return &c.Deltas }),
 	on("plan.implementation", func(c *Content) *string { return &c.Plans.Implementation }),
 	on("plan.backout", func(c *Content) *string { return &c.Plans.Backout }),
 	on("plan.test", func(c *Content) *string { return &c.Plans.Test }),
 	on("plan.communication", func(c *Content) *string { return &c.Plans.Communication }),
 	on("window", func(c *Content) **Window { return &c.Window }),
 	on("outage", func(c *Content) **Outage { return &c.Outage }),
-	on("order", func(c *Content) *[]Order { return &c.Order }),
+	onList("order", func(c *Content) *[]Order { return &c.Order }),
 	on("cost", func(c *Content) **apd.Decimal { return &c.Cost }),
 	on("benefit", func(c *Content) **apd.Decimal { return &c.Benefit }),
 	on("urgency", func(c *Content) **apd.Decimal { return &c.Urgency }),
 	on("failure", func(c *Content) **apd.Decimal { return &c.Failure }),
-	on("stakeholders", func(c *Content) *[]Stakeholder { return &c.Stakeholders }),
-	on("evidence", func(c *Content) *[]Evidence { return &c.Evidence }),
-	on("answers", func(c *Content) *[]Answer { return &c.Answers }),
-	on("tags", func(c *Content) *[]string { return &c.Tags }),
+	onList("stakeholders", func(c *Content) *[]Stakeholder { return &c.Stakeholders }),
+	onList("evidence", func(c *Content) *[]Evidence { return &c.Evidence }),
+	onList("answers", func(c *Content) *[]Answer { return &c.Answers }),
+	onList("tags", func(c *Content) *[]string { return &c.Tags }),
 }
 
 // material are the fields that are material unless a model says otherwise.
@@ -199,16 +205,21 @@ func fieldNamed(name string) (field, bool) {
 // edited returns c with the non-zero fields of set in place of its own, and
 // without those that clear names.
 func (c Content) edited(set Content, clear []string) Content {
+	c.edit(&set, clear)
+	return c
+}
+
+// edit is edited in place.
+func (c *Content) edit(set *Content, clear []string) {
 	var none Content
-	for _, f := range fields {
-		switch {
-		case !f.zero(&set):
-			f.copy(&c, &set)
-		case slices.Contains(clear, f.name):
-			f.copy(&c, &none)
+	for i := range fields {
+		switch f := &fields[i]; {
+		case !f.zero(set):
+			f.copy(c, set)
+		case len(clear) > 0 && slices.Contains(clear, f.name):
+			f.copy(c, &none)
 		}
 	}
-	return c
 }
 
 // Difference is a field that has another value in two contents.

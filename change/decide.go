@@ -19,7 +19,7 @@ import (
 // decide is the pure core: which events a command causes in a state, given facts
 // that were gathered before, or every rule that stands in its way.
 func decide(c Change, cmd Command, f facts) (events []any, refused []command.Refusal) {
-	d := &decision{Change: c, facts: f}
+	d := &decision{Change: c.handed(), facts: f}
 	d.run(cmd)
 	if len(d.refused) > 0 {
 		return nil, d.refused

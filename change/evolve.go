@@ -7,9 +7,18 @@ import (
 	"github.com/rollforward/rollforward/internal/workflow"
 )
 
-// evolve returns c after an event. It never refuses, and never changes what c
-// points to: a Change that was handed out stays as it was.
+// evolve returns c after an event. It never refuses. It alters what c points to,
+// unless c was handed out: then it works on a copy, and c stays as it was.
 func evolve(c Change, payload any) Change {
+	c.apply(payload)
+	return c
+}
+
+// apply is evolve in place.
+func (c *Change) apply(payload any) {
+	if c.shared {
+		c.own()
+	}
 	c.Version++
 	switch e := payload.(type) {
 	case Raised:
@@ -19,7 +28,7 @@ func evolve(c Change, payload any) Change {
 		c.Content, c.Scope = e.Content, e.Scope
 		c.Phase, c.Kind, c.Entered, c.Path = e.Phase, workflow.Kind(e.Kind), e.At, []string{e.Phase}
 	case Edited:
-		c.Content = c.Content.edited(e.Set, e.Clear)
+		c.Content.edit(&e.Set, e.Clear)
 		c.Scope = e.Scope
 		if c.Authorized != nil {
 			if kept := *c.Authorized; e.Keeps {
@@ -30,7 +39,7 @@ func evolve(c Change, payload any) Change {
 			}
 		}
 		for _, stage := range e.Voids {
-			c = c.withApproval(stage, func(a *Approval) {
+			c.withApproval(stage, func(a *Approval) {
 				a.State, a.Votes, a.Why = workflow.NotRequested, nil, "voided by an edit of what is material"
 			})
 		}
@@ -51,33 +60,31 @@ func evolve(c Change, payload any) Change {
 		}
 		if e.Back {
 			c.Path, c.Authorized = nil, nil
-			approvals := slices.Clone(c.Approvals)
-			for i := range approvals {
-				approvals[i].State, approvals[i].Votes = workflow.NotRequested, nil
+			for i := range c.Approvals {
+				c.Approvals[i].State, c.Approvals[i].Votes = workflow.NotRequested, nil
 			}
-			c.Approvals = approvals
 		}
 		if !slices.Contains(c.Path, e.To) {
-			c.Path = append(slices.Clip(c.Path), e.To)
+			c.Path = append(c.Path, e.To)
 		}
 	case StageRequested:
-		c = c.setApproval(Approval{
+		c.setApproval(Approval{
 			Stage: e.Stage, Phase: e.Phase, Round: e.Round, State: workflow.Requested, Seats: e.Seats,
 			Excluded: e.Excluded, Asked: e.At, Deadline: e.Deadline,
 		})
 	case StagePlanned:
-		c = c.setApproval(Approval{Stage: e.Stage, Phase: e.Phase, State: workflow.NotRequested, Why: e.Why})
+		c.setApproval(Approval{Stage: e.Stage, Phase: e.Phase, State: workflow.NotRequested, Why: e.Why})
 	case StageSkipped:
-		c = c.setApproval(Approval{Stage: e.Stage, Phase: e.Phase, State: workflow.Skipped, Why: e.Why})
+		c.setApproval(Approval{Stage: e.Stage, Phase: e.Phase, State: workflow.Skipped, Why: e.Why})
 	case StageEscalated:
-		c = c.withApproval(e.Stage, func(a *Approval) {
+		c.withApproval(e.Stage, func(a *Approval) {
 			a.Seats = append(slices.Clip(a.Seats), e.Seats...)
 			a.Deadline, a.Escalated = e.Deadline, true
 		})
 	case Voted:
-		c = c.withApproval(e.Stage, func(a *Approval) { a.Votes = append(slices.Clip(a.Votes), e.Vote) })
+		c.withApproval(e.Stage, func(a *Approval) { a.Votes = append(a.Votes, e.Vote) })
 	case StageDecided:
-		c = c.withApproval(e.Stage, func(a *Approval) { a.State, a.Why = e.State, e.Why })
+		c.withApproval(e.Stage, func(a *Approval) { a.State, a.Why = e.State, e.Why })
 	case Authorized:
 		c.Authorized = &e
 	case Unauthorized:
@@ -94,12 +101,12 @@ func evolve(c Change, payload any) Change {
 		c.Reviewed = &e
 	case Held:
 		c.Held = &e
-		c = c.swapApprovals(workflow.Requested, workflow.OnHold)
+		c.swapApprovals(workflow.Requested, workflow.OnHold)
 	case Resumed:
 		if c.Held != nil {
 			rest := e.At.Sub(c.Held.At)
-			c = c.swapApprovals(workflow.OnHold, workflow.Requested)
-			for i := range c.Approvals { // cloned by swapApprovals
+			c.swapApprovals(workflow.OnHold, workflow.Requested)
+			for i := range c.Approvals {
 				if a := &c.Approvals[i]; a.State == workflow.Requested && !a.Deadline.IsZero() {
 					a.Deadline = a.Deadline.Add(rest)
 				}
@@ -107,10 +114,9 @@ func evolve(c Change, payload any) Change {
 		}
 		c.Held = nil
 	case TaskAdded:
-		c.Tasks = append(slices.Clip(c.Tasks), e.Task)
+		c.Tasks = append(c.Tasks, e.Task)
 	case TaskChanged:
 		if e.ID >= 1 && e.ID <= len(c.Tasks) {
-			c.Tasks = slices.Clone(c.Tasks)
 			c.Tasks[e.ID-1] = e.Task
 		}
 		if e.Acts {
@@ -118,50 +124,65 @@ func evolve(c Change, payload any) Change {
 		}
 	case Linked:
 		i := slices.IndexFunc(c.Incidents, func(i Incident) bool { return i.ID == e.ID && i.Relation == e.Relation })
-		c.Incidents = slices.Clone(c.Incidents)
 		if i < 0 {
 			c.Incidents = append(c.Incidents, e.Incident)
 		} else {
 			c.Incidents[i] = e.Incident
 		}
 	}
-	return c
 }
 
 // folder folds changes, for those who read a change's stream by themselves. It
 // decides nothing: commands go through [Service].
 var folder = eventstore.Decider[Change, any]{Evolve: evolve}
 
-// withApproval returns c with a stage's approval altered.
-func (c Change) withApproval(stage string, alter func(a *Approval)) Change {
-	for i := range c.Approvals {
-		if c.Approvals[i].Stage.Name == stage {
-			c.Approvals = slices.Clone(c.Approvals)
-			alter(&c.Approvals[i])
-			break
-		}
-	}
+// handed returns c as it is given to somebody who may keep it: what evolve makes
+// of it from then on it makes of a copy.
+func (c Change) handed() Change {
+	c.shared = true
 	return c
 }
 
-// setApproval returns c with a in place of the stage's approval.
-func (c Change) setApproval(a Approval) Change {
-	if _, ok := c.Approval(a.Stage.Name); !ok {
-		c.Approvals = append(slices.Clip(c.Approvals), a)
-		return c
+// own gives c lists of its own, so that they can be altered in place. What hangs on
+// a pointer is never altered.
+func (c *Change) own() {
+	c.shared = false
+	c.Path, c.Acted = slices.Clone(c.Path), slices.Clone(c.Acted)
+	c.Tasks, c.Incidents, c.Approvals = slices.Clone(c.Tasks), slices.Clone(c.Incidents), slices.Clone(c.Approvals)
+	for i := range c.Approvals {
+		a := &c.Approvals[i]
+		a.Votes, a.Seats = slices.Clip(a.Votes), slices.Clip(a.Seats)
 	}
-	return c.withApproval(a.Stage.Name, func(old *Approval) { *old = a })
 }
 
-// swapApprovals returns c with every approval in one state put into another.
-func (c Change) swapApprovals(from, to workflow.State) Change {
-	c.Approvals = slices.Clone(c.Approvals)
+// withApproval alters a stage's approval, if there is one.
+func (c *Change) withApproval(stage string, alter func(a *Approval)) {
+	for i := range c.Approvals {
+		if c.Approvals[i].Stage.Name == stage {
+			alter(&c.Approvals[i])
+			return
+		}
+	}
+}
+
+// setApproval puts a in place of the stage's approval.
+func (c *Change) setApproval(a Approval) {
+	for i := range c.Approvals {
+		if c.Approvals[i].Stage.Name == a.Stage.Name {
+			c.Approvals[i] = a
+			return
+		}
+	}
+	c.Approvals = append(c.Approvals, a)
+}
+
+// swapApprovals puts every approval in one state into another.
+func (c *Change) swapApprovals(from, to workflow.State) {
 	for i := range c.Approvals {
 		if c.Approvals[i].State == from {
 			c.Approvals[i].State = to
 		}
 	}
-	return c
 }
 
 // with returns members with one more, sorted, in a slice of its own.

@@ -85,7 +85,7 @@ func (l *List) Apply(r eventstore.Recorded) error {
 }
 
 func (o *listed) take(payload any, position eventstore.Position) {
-	o.change = evolve(o.change, payload)
+	o.change = evolve(o.change, payload).handed() // queries give it away
 	o.change.Position = position
 }
 
@@ -204,7 +204,7 @@ func (l *List) Restore(state []byte) error {
 		if c.ID == "" {
 			return errors.New("a change in the snapshot has no ID")
 		}
-		l.changes[c.ID] = &listed{change: c}
+		l.changes[c.ID] = &listed{change: c.handed()}
 		l.index(c.ID, Change{}, c)
 	}
 	return nil

@@ -370,7 +370,7 @@ func (s *Service) answer(ctx context.Context, c Change, done command.Done, err e
 	if done.Position > 0 {
 		c.Position = done.Position
 	}
-	return c, nil
+	return c.handed(), nil
 }
 
 // Get returns a change as it stands. The error is ErrUnknown if there is none. It
@@ -381,7 +381,7 @@ func (s *Service) Get(ctx context.Context, id string) (Change, error) { return s
 func (s *Service) At(ctx context.Context, id string, version uint64) (Change, error) {
 	var c Change
 	err := s.events(ctx, id, func(r eventstore.Recorded, payload any) bool {
-		c = evolve(c, payload)
+		c.apply(payload)
 		c.Position = r.Position
 		return version == 0 || r.Version < version
 	})
@@ -391,7 +391,7 @@ func (s *Service) At(ctx context.Context, id string, version uint64) (Change, er
 	case c.Version < version:
 		return Change{}, fmt.Errorf("change %q has %d versions, not %d: %w", id, c.Version, version, ErrUnknown)
 	}
-	return c, nil
+	return c.handed(), nil
 }
 
 // events reads a change's stream until yield returns false.

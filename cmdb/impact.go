@@ -41,14 +41,15 @@ func (e *UnknownError) Is(target error) bool { return target == e.Kind }
 type ImpactOption func(*impactQuery)
 
 type impactQuery struct {
-	depth   int // 0 is without limit
+	depth   int // of a limited one
+	limited bool
 	through []string
-	narrow  bool
 }
 
-// Depth follows impact so many steps at most; without it there is no limit.
+// Depth follows impact so many steps at most; without it there is no limit. What
+// lies one step beyond is not looked at, pools that would be degraded included.
 func Depth(steps int) ImpactOption {
-	return func(q *impactQuery) { q.depth = max(steps, 0); q.narrow = q.narrow || steps <= 0 }
+	return func(q *impactQuery) { q.depth, q.limited = steps, true }
 }
 
 // Through follows only relations of these types, by either of their names.
@@ -117,10 +118,10 @@ func (g *Graph) Impact(from []string, direction Direction, options ...ImpactOpti
 		w.seen[n] = v
 		frontier = append(frontier, v)
 	}
-	for depth := 1; len(frontier) > 0 && (q.depth == 0 && !q.narrow || depth <= q.depth); depth++ {
+	for depth := 1; len(frontier) > 0 && (!q.limited || depth <= q.depth); depth++ {
 		frontier = w.next(frontier)
 		for _, v := range frontier {
-			impact.Reached = append(impact.Reached, Reached{CI: v.node.ci(), Depth: depth, Path: v.path})
+			impact.Reached = append(impact.Reached, Reached{CI: v.node.ci(), Depth: depth, Path: slices.Clip(v.path)})
 		}
 	}
 	impact.Degraded = w.degraded()

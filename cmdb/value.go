@@ -155,7 +155,7 @@ func canonicalMinUp(_ AttributeSchema, value string) (string, error) {
 
 // quoted lists words for an error, the first few of many.
 func quoted(words []string) string {
-	const most = 12
+	const most = 16
 	var b strings.Builder
 	for i, w := range words {
 		if i == most {

@@ -44,37 +44,30 @@ func underDeadline[T any](ctx context.Context, d *Door, name, failed string, f f
 		}()
 		a.value, a.err = f(limited)
 	}()
+	var a answer[T]
 	select {
-	case a := <-answers:
-		if a.err == nil {
-			return a.value, nil
-		}
-		var e *Error
-		switch {
-		case errors.As(a.err, &e):
-			return none, a.err
-		case ctx.Err() != nil:
-			return none, ctx.Err()
-		case limited.Err() != nil:
-			return none, d.tooSlow(name)
-		}
-		return none, Refuse(Refusal{
-			Kind: Unavailable, Rule: failed, Reason: fmt.Sprintf("the hook %q failed: %v", name, a.err),
-			Remedy: "try again when it works",
-		})
+	case a = <-answers:
 	case <-limited.Done():
-		if ctx.Err() != nil {
-			return none, ctx.Err()
-		}
-		return none, d.tooSlow(name)
+		a.err = limited.Err()
 	}
-}
-
-func (d *Door) tooSlow(name string) error {
-	return Refuse(Refusal{
-		Kind: Unavailable, Rule: "hook-too-slow",
-		Reason: fmt.Sprintf("the hook %q did not answer within %s", name, d.config.HookTimeout),
-		Remedy: "try again when it is faster",
+	var e *Error
+	switch {
+	case a.err == nil:
+		return a.value, nil
+	case errors.As(a.err, &e):
+		return none, a.err
+	case ctx.Err() != nil:
+		return none, ctx.Err()
+	case limited.Err() != nil:
+		return none, Refuse(Refusal{
+			Kind: Unavailable, Rule: "hook-too-slow",
+			Reason: fmt.Sprintf("the hook %q did not answer within %s", name, d.config.HookTimeout),
+			Remedy: "try again when it is faster",
+		})
+	}
+	return none, Refuse(Refusal{
+		Kind: Unavailable, Rule: failed, Reason: fmt.Sprintf("the hook %q failed: %v", name, a.err),
+		Remedy: "try again when it works",
 	})
 }
 

@@ -102,6 +102,19 @@ func TestWhenTheCallerLeavesAHookIsNoRefusal(t *testing.T) {
 	}
 }
 
+// The caller's end and the hook's answer are there at once, and either may be seen first.
+func TestAHookThatFailsAsTheCallerLeavesIsNoRefusal(t *testing.T) {
+	d := open(t, nil)
+	for range 100 {
+		ctx, cancel := context.WithCancel(context.Background())
+		_, err := command.Hook(ctx, d.Door, "risk", func(context.Context) (int, error) {
+			cancel()
+			return 0, errors.New("boom")
+		})
+		require.Equal(t, context.Canceled, err)
+	}
+}
+
 func TestAnAuthorizerHasTheDeadlineOfHooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})

@@ -119,6 +119,14 @@ func TestACommandThatRecordsNothingIsStillAnsweredOnce(t *testing.T) {
 	require.Equal(t, command.Done{Position: first.Position, Repeated: true}, again)
 }
 
+// The answer is the door's own event, which needs no permission of the actor.
+func TestAKeyedCommandThatRecordsNothingNeedsNobodysPermission(t *testing.T) {
+	d := open(t, nil)
+	done, err := d.Do(context.Background(), call("ann", "x", 0, "k"), func(*command.Tx) error { return nil })
+	require.NoError(t, err)
+	require.Len(t, done.Records, 1)
+}
+
 func TestARefusedCommandLeavesItsKeyFree(t *testing.T) {
 	d := open(t, nil)
 	_, err := d.give("ann", "x", 11, "k")

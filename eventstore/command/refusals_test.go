@@ -235,6 +235,34 @@ func TestManyActorsAndRulesTakeBoundedRoom(t *testing.T) {
 	require.Contains(t, payloads, command.RefusalsCounted{From: noon, Until: noon, Count: 645}, "of several rules too: 1,000 less 255, less 100 counted before")
 }
 
+func TestRulesThatBeginAlikeAtLengthAreOneRule(t *testing.T) {
+	d := open(t, func(c *command.Config) { c.RefusalsPerMinute = 1 })
+	rule := strings.Repeat("r", 200)
+	for i := range 5 {
+		_, err := d.Do(context.Background(), call("ann", "x", 1, ""), refusing(command.Refusal{Rule: fmt.Sprint(rule, i)}))
+		require.True(t, command.By(err, fmt.Sprint(rule, i)))
+	}
+	require.NoError(t, d.Close(context.Background()))
+	cut := strings.Repeat("r", 125) + "…"
+	_, payloads := d.all("refusals-")
+	require.Len(t, payloads, 2)
+	require.Equal(t, cut, payloads[0].(command.CommandRefused).Rule)
+	require.Equal(t, command.RefusalsCounted{Actor: "ann", Rule: cut, From: noon, Until: noon, Count: 4}, payloads[1])
+}
+
+func TestCountsOfAnyNumberAreRecordedWithinTheLimitsOfAppends(t *testing.T) {
+	const actors = 1_200 // more than events an append
+	d := open(t, func(c *command.Config) { c.RefusalsPerMinute = 1 })
+	for i := range 3 * actors {
+		_, err := d.Do(context.Background(), call(fmt.Sprint("u-", i%actors), "x", 1, ""), refusing(command.Refusal{Rule: "r"}))
+		require.Error(t, err)
+	}
+	require.NoError(t, d.Close(context.Background()))
+	told, events := d.sums()
+	require.Equal(t, uint64(3*actors), told)
+	require.Equal(t, 2*actors, events)
+}
+
 // A flood of 100,000 denied commands by one actor leaves fewer than 200 events
 // and does not disturb a writer on the same stream.
 func TestAFloodOfDenialsIsBornAtFullSize(t *testing.T) {

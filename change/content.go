@@ -229,13 +229,19 @@ type Difference struct {
 }
 
 func (d Difference) String() string {
-	show := func(s string) string {
-		if s == "" {
-			return "nothing"
-		}
-		return s
+	return fmt.Sprintf("%s: %s -> %s", d.Field, d.show(d.Before), d.show(d.After))
+}
+
+// show writes a value for people, where its JSON is not fit for them.
+func (d Difference) show(text string) string {
+	if text == "" {
+		return "nothing"
 	}
-	return fmt.Sprintf("%s: %s -> %s", d.Field, show(d.Before), show(d.After))
+	var w Window
+	if d.Field == "window" && json.Unmarshal([]byte(text), &w) == nil {
+		return stamp(w.Start) + " to " + stamp(w.End)
+	}
+	return text
 }
 
 // Diff returns the fields in which c and other differ, in the order of Fields.

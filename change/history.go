@@ -18,7 +18,8 @@ type Entry struct {
 	Actor    string
 	For      string // on whose behalf
 	Type     string // "change.voted"
-	Says     string // "approves stage cab"
+	Says     string // "approves stage cab"; where it is a consequence a sentence with a subject of its own: "stage cab is approved"
+	Follows  bool   // a consequence of what the actor did
 	Reason   string // of the command, in the actor's words
 }
 
@@ -27,7 +28,11 @@ func (e Entry) String() string {
 	if e.For != "" {
 		who += " for " + e.For
 	}
-	s := fmt.Sprintf("%s  %s %s", e.At.UTC().Format("2006-01-02 15:04:05"), who, e.Says)
+	at := e.At.UTC().Format("2006-01-02 15:04:05")
+	if e.Follows {
+		return at + "    so " + e.Says
+	}
+	s := fmt.Sprintf("%s  %s %s", at, who, e.Says)
 	if e.Reason != "" {
 		s += fmt.Sprintf(" (%s)", e.Reason)
 	}
@@ -50,9 +55,10 @@ func (s *Service) History(ctx context.Context, id string) ([]Entry, error) {
 		if at.IsZero() {
 			at = r.RecordedAt
 		}
+		says, follows := say(c, payload)
 		all = append(all, Entry{
 			Version: r.Version, Position: r.Position, At: at, Actor: meta.Actor, For: meta.OnBehalfOf, Type: r.Type,
-			Says: say(c, payload), Reason: meta.Reason,
+			Says: says, Follows: follows, Reason: meta.Reason,
 		})
 		c = evolve(c, payload)
 		return true
@@ -82,8 +88,35 @@ func (s *Service) Since(ctx context.Context, id, person string) ([]Difference, e
 	return seen.Diff(c.Content), nil
 }
 
-// say returns an event as a sentence without its subject; c is the change before.
-func say(c Change, payload any) string {
+// say returns an event as a sentence: of what the actor did, without its subject,
+// or of what follows from it. c is the change before.
+func say(c Change, payload any) (says string, follows bool) {
+	switch e := payload.(type) {
+	case Assessed, StagePlanned, StageRequested, StageSkipped, StageDecided, Authorized, Unauthorized:
+		return consequence(e), true
+	case Moved:
+		s := fmt.Sprintf("it goes from %s to %s", e.From, e.To)
+		if e.Reason != "" {
+			s += ": " + e.Reason
+		}
+		return s, true
+	case TaskAdded:
+		s := fmt.Sprintf("%s task %d is opened: %s", e.Kind, e.ID, e.Title)
+		if e.Assignee != "" {
+			s += ", for " + e.Assignee
+		}
+		return s, true
+	case TaskChanged:
+		if before, ok := c.Task(e.ID); ok && before.State != e.State {
+			return fmt.Sprintf("puts task %d to %s: %s", e.ID, e.State, e.Title), false
+		}
+		return fmt.Sprintf("edits task %d: %s", e.ID, e.Title), false
+	}
+	return act(payload), false
+}
+
+// act says what the actor did.
+func act(payload any) string {
 	switch e := payload.(type) {
 	case Raised:
 		under := "model " + e.Model
@@ -100,29 +133,63 @@ func say(c Change, payload any) string {
 		if len(e.Voids) > 0 {
 			s += ", which voids the approval of " + strings.Join(e.Voids, ", ")
 		}
-		if e.Reason != "" {
-			s += ": " + e.Reason
+		return and(s, e.Reason)
+	case StageEscalated:
+		return fmt.Sprintf("escalates stage %s to %s", e.Stage, voters(Approval{Seats: e.Seats}))
+	case Voted:
+		if e.Vote.Approve {
+			return and("approves stage "+e.Stage, e.Vote.Comment)
+		}
+		return and("rejects stage "+e.Stage, e.Vote.Comment)
+	case Started:
+		if e.First {
+			return "starts the work before it is authorised, which is due by " + stamp(e.AuthorizeBy)
+		}
+		return "starts the work"
+	case Implemented:
+		s := "ends the work"
+		if e.BackedOut {
+			s += ", backed out"
+		}
+		return and(fmt.Sprintf("%s, %s applied", s, counted(len(e.Applied), "delta")), e.Notes)
+	case Reviewed:
+		s := and("reviews it: "+string(e.Outcome), e.Notes)
+		if e.Accepted != "" {
+			s += "; accepts what was not authorised: " + e.Accepted
 		}
 		return s
+	case Held:
+		return and("puts it on hold", e.Reason)
+	case Resumed:
+		return and("resumes it", e.Reason)
+	case Linked:
+		return fmt.Sprintf("links incident %s, which it %s", e.ID, e.Relation)
+	case Noted:
+		return "notes: " + e.Text
+	}
+	return fmt.Sprintf("records %T", payload)
+}
+
+// consequence says what followed.
+func consequence(payload any) string {
+	switch e := payload.(type) {
 	case Assessed:
 		var parts []string
 		if e.Impact != nil {
-			parts = append(parts, fmt.Sprintf("%d CIs are affected", e.Impact.Count))
+			parts = append(parts, fmt.Sprintf("%s affected", counted(e.Impact.Count, "more CI")))
 		}
-		if e.Receipt != nil {
-			parts = append(parts, fmt.Sprintf("risk is %s by %s: %s", e.Receipt.Verdict.Level, e.Receipt.Policy.ID, strings.Join(e.Receipt.Verdict.Why, "; ")))
+		if r := e.Receipt; r != nil {
+			by := r.Policy.ID
+			if r.By != "" {
+				by = r.By
+			}
+			parts = append(parts, fmt.Sprintf("risk is %s by %s: %s", r.Verdict.Level, by, strings.Join(r.Verdict.Why, "; ")))
 		}
-		return "has it assessed: " + strings.Join(parts, ", ")
-	case Moved:
-		s := fmt.Sprintf("moves it from %s to %s by %s", e.From, e.To, e.Verb)
-		if e.Reason != "" {
-			s += ": " + e.Reason
-		}
-		return s
+		return "it is assessed: " + strings.Join(parts, ", ")
 	case StagePlanned:
-		return fmt.Sprintf("causes stage %s to be needed: %s", e.Stage.Name, e.Why)
+		return fmt.Sprintf("stage %s is needed: %s", e.Stage.Name, e.Why)
 	case StageRequested:
-		s := fmt.Sprintf("causes stage %s to be asked for, of %s", e.Stage.Name, voters(Approval{Seats: e.Seats}))
+		s := fmt.Sprintf("stage %s is asked of %s", e.Stage.Name, voters(Approval{Seats: e.Seats}))
 		if e.Round > 1 {
 			s += fmt.Sprintf(", for the %s time", ordinal(e.Round))
 		}
@@ -131,75 +198,34 @@ func say(c Change, payload any) string {
 		}
 		return s
 	case StageSkipped:
-		return fmt.Sprintf("causes stage %s to be skipped: %s", e.Stage.Name, e.Why)
-	case StageEscalated:
-		return fmt.Sprintf("escalates stage %s to %s", e.Stage, voters(Approval{Seats: e.Seats}))
-	case Voted:
-		verb := "rejects"
-		if e.Vote.Approve {
-			verb = "approves"
-		}
-		s := fmt.Sprintf("%s stage %s", verb, e.Stage)
-		if e.Vote.Comment != "" {
-			s += ": " + e.Vote.Comment
-		}
-		return s
+		return fmt.Sprintf("stage %s is skipped: %s", e.Stage.Name, e.Why)
 	case StageDecided:
-		return fmt.Sprintf("causes stage %s to be %s: %s", e.Stage, e.State, e.Why)
+		return fmt.Sprintf("stage %s is %s: %s", e.Stage, e.State, e.Why)
 	case Authorized:
 		if e.Retrospective {
-			return "has it authorised afterwards, by " + e.By
+			return "it is authorised afterwards, by " + e.By
 		}
-		return "has it authorised, by " + e.By
+		return "it is authorised, by " + e.By
 	case Unauthorized:
-		return fmt.Sprintf("leaves it carried out and unauthorised: %s", e.Why)
-	case Started:
-		if e.First {
-			return "starts the work before it is authorised, which is due by " + stamp(e.AuthorizeBy)
-		}
-		return "starts the work"
-	case Implemented:
-		s := fmt.Sprintf("ends the work, %d deltas applied", len(e.Applied))
-		if e.BackedOut {
-			s = fmt.Sprintf("ends the work, backed out, %d deltas applied", len(e.Applied))
-		}
-		if e.Notes != "" {
-			s += ": " + e.Notes
-		}
-		return s
-	case Reviewed:
-		s := "reviews it: " + string(e.Outcome)
-		if e.Notes != "" {
-			s += ", " + e.Notes
-		}
-		if e.Accepted != "" {
-			s += "; accepts what was not authorised: " + e.Accepted
-		}
-		return s
-	case Held:
-		return "puts it on hold: " + e.Reason
-	case Resumed:
-		if e.Reason != "" {
-			return "resumes it: " + e.Reason
-		}
-		return "resumes it"
-	case TaskAdded:
-		s := fmt.Sprintf("opens %s task %d: %s", e.Kind, e.ID, e.Title)
-		if e.Assignee != "" {
-			s += ", for " + e.Assignee
-		}
-		return s
-	case TaskChanged:
-		if before, ok := c.Task(e.ID); ok && before.State != e.State {
-			return fmt.Sprintf("puts task %d (%s) to %s", e.ID, e.Title, e.State)
-		}
-		return fmt.Sprintf("edits task %d (%s)", e.ID, e.Title)
-	case Linked:
-		return fmt.Sprintf("links incident %s, which it %s", e.ID, e.Relation)
-	case Noted:
-		return "notes: " + e.Text
+		return "it is carried out and unauthorised: " + e.Why
 	}
-	return fmt.Sprintf("records %T", payload)
+	return fmt.Sprintf("%T is recorded", payload)
+}
+
+// and joins a sentence and what somebody said to it.
+func and(s, words string) string {
+	if words == "" {
+		return s
+	}
+	return s + ": " + words
+}
+
+// counted writes "1 delta", "2 deltas".
+func counted(n int, one string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %ss", n, one)
 }
 
 func ordinal(n int) string {

@@ -265,7 +265,7 @@ func TestCountsOfAnyNumberAreRecordedWithinTheLimitsOfAppends(t *testing.T) {
 
 // A flood of 100,000 denied commands by one actor leaves fewer than 200 events
 // and does not disturb a writer on the same stream.
-func TestAFloodOfDenialsIsBornAtFullSize(t *testing.T) {
+func TestAFloodOfDenialsIsBorneAtFullSize(t *testing.T) {
 	denials, writes := 100_000, 500
 	if race.Enabled {
 		denials, writes = 4_000, 50

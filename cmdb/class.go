@@ -188,7 +188,7 @@ func (s *schema) view(name string, depth int) *class {
 		}
 	} else {
 		parent := s.view(d.def.Parent, depth+1)
-		if parent == nil {
+		if parent == nil || len(parent.lineage) > maxLineage {
 			return nil
 		}
 		c.lineage = append([]string{name}, parent.lineage...)

@@ -215,8 +215,11 @@ func (s *schema) checkInherited(name string, refuse refuseFunc) {
 		case !ok:
 		case old.Type != a.Type:
 			refuse(name, ruleRedefined, "give one of them another name", "class %q has attribute %q as %s and inherits it as %s", name, a.Name, a.Type, old.Type)
-		case slices.ContainsFunc(a.Enum, func(word string) bool { return !slices.Contains(old.Enum, word) }):
-			refuse(name, ruleRedefined, "take words of those it inherits", "class %q has words for attribute %q that are none of %s, which it inherits", name, a.Name, quoted(old.Enum))
+		default:
+			further := slices.DeleteFunc(slices.Clone(a.Enum), func(word string) bool { return slices.Contains(old.Enum, word) })
+			if len(further) > 0 {
+				refuse(name, ruleRedefined, "take words of those it inherits", "class %q has further words for attribute %q, which it inherits: %s", name, a.Name, quoted(further))
+			}
 		}
 	}
 }

@@ -32,8 +32,9 @@ func decide(c Change, cmd Command, f facts) (events []any, refused []command.Ref
 type decision struct {
 	Change
 	facts
-	events  []any
-	refused []command.Refusal
+	events    []any
+	refused   []command.Refusal
+	assessing bool // the next move is to be followed by what was judged
 }
 
 // facts are what a decision needs of the world. Which of them are there depends

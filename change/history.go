@@ -95,11 +95,10 @@ func say(c Change, payload any) (says string, follows bool) {
 	case Assessed, StagePlanned, StageRequested, StageSkipped, StageDecided, Authorized, Unauthorized:
 		return consequence(e), true
 	case Moved:
-		s := fmt.Sprintf("it goes from %s to %s", e.From, e.To)
-		if e.Reason != "" {
-			s += ": " + e.Reason
+		if does := moves[e.Verb]; does != "" {
+			return and(fmt.Sprintf("%s, from %s to %s", does, e.From, e.To), e.Reason), false
 		}
-		return s, true
+		return and(fmt.Sprintf("it goes from %s to %s", e.From, e.To), e.Reason), true
 	case TaskAdded:
 		s := fmt.Sprintf("%s task %d is opened: %s", e.Kind, e.ID, e.Title)
 		if e.Assignee != "" {
@@ -113,6 +112,12 @@ func say(c Change, payload any) (says string, follows bool) {
 		return fmt.Sprintf("edits task %d: %s", e.ID, e.Title), false
 	}
 	return act(payload), false
+}
+
+// moves says what an actor does who moves a change; other moves follow from
+// something else.
+var moves = map[string]string{
+	verbSubmit: "submits it", verbAdvance: "advances it", verbClose: "closes it", verbCancel: "cancels it", verbRevert: "takes it back to planning",
 }
 
 // act says what the actor did.

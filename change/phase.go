@@ -317,6 +317,10 @@ func (d *decision) move(to, verb, reason string) {
 		Ends: kind == KindClosed || kind == KindCanceled,
 		Back: kind == KindPlan, Voids: verb == verbRescope,
 	})
+	if d.assessing {
+		d.assessing = false
+		d.judge()
+	}
 	phase, _ := d.model.Phase(to)
 	if verb != verbRescope {
 		for _, t := range phase.Tasks {

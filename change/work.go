@@ -17,7 +17,7 @@ func (d *decision) submit() {
 	if !ok || !d.clear() {
 		return
 	}
-	d.judge()
+	d.assessing = true
 	d.move(t.To, verbSubmit, "")
 	d.auto()
 }
@@ -38,9 +38,7 @@ func (d *decision) advance(c Advance) {
 	if !ok {
 		return
 	}
-	if d.Kind == KindPlan || known(authorizing, d.model.kind(t.To)) {
-		d.judge()
-	}
+	d.assessing = d.Kind == KindPlan || known(authorizing, d.model.kind(t.To))
 	d.move(t.To, verbAdvance, "")
 	d.auto()
 }
@@ -70,12 +68,15 @@ func (d *decision) start() {
 			return
 		}
 	}
-	d.move(t.To, verbStart, "")
+	if !first {
+		d.authorize(KindImplement)
+	}
 	e := Started{By: d.actor.ID, For: d.behalf(), At: d.now, First: first}
 	if first {
 		e.AuthorizeBy = d.now.Add(time.Duration(d.model.Retrospect.AuthorizeWithin))
 	}
 	d.record(e)
+	d.move(t.To, verbStart, "")
 	d.stillVotable()
 	d.auto()
 }

@@ -80,34 +80,42 @@ func (c *check) authority() {
 		}
 	}
 	const rule = "implement-without-authority"
+	// Whoever is in a plan phase may have come back to it, and what was approved
+	// before is void: the way from every plan phase has to pass by approval.
+	start := []int{0}
+	for _, i := range plan {
+		if reached[i] >= 0 {
+			start = append(start, i)
+		}
+	}
+	unasked := g.walk(start, func(i int) bool { return asks[i] }, g.out)
 
 	switch c.m.Authority {
 	case AuthorityStages:
-		// Whoever is in a plan phase may have come back to it: what was approved
-		// before is void. So the way from every plan phase has to pass by approval.
-		start := []int{0}
-		for _, i := range plan {
-			if reached[i] >= 0 {
-				start = append(start, i)
-			}
-		}
-		from := g.walk(start, func(i int) bool { return asks[i] }, g.out)
 		for _, i := range implement {
-			if from[i] >= 0 {
-				c.fault(rule, atPhase(g.phases[i].Name), "the way %s passes no phase that asks for approval whatever the facts are: put one between, with a stage that is not skipped or a table whose last row has no condition", g.path(from, i))
+			if unasked[i] >= 0 {
+				c.fault(rule, atPhase(g.phases[i].Name), "the way %s passes no phase that asks for approval whatever the facts are: put one between, %s", g.path(unasked, i), asksAlways)
 			}
 		}
 	case AuthorityRetrospective:
 		if !authorized {
-			c.fault(rule, "authority", "it is authorised afterwards, and no phase asks for approval whatever the facts are: add one, with a stage that is not skipped or a table whose last row has no condition")
+			c.fault(rule, "authority", "it is authorised afterwards, and no phase asks for approval whatever the facts are: add one, %s", asksAlways)
 		}
 		if r := c.m.Retrospect; r == nil || r.AuthorizeWithin == 0 || r.ReviewWithin == 0 {
 			c.fault(rule, "authority", "it is authorised afterwards, and does not say within what time it must be authorised and reviewed: set both deadlines")
 		}
-		from := g.walk(implement, func(i int) bool { return slices.Contains(c.v.Review, g.phases[i].Kind) }, g.out)
+		unreviewed := g.walk(implement, func(i int) bool { return slices.Contains(c.v.Review, g.phases[i].Kind) }, g.out)
 		for i, p := range g.phases {
-			if from[i] >= 0 && c.v.final(p.Kind) && p.Kind != c.v.Canceled {
-				c.fault("no-review-before-close", atPhase(p.Name), "the way %s passes no review: put one between, since it is authorised afterwards", g.path(from, i))
+			if !c.v.final(p.Kind) || p.Kind == c.v.Canceled {
+				continue
+			}
+			// It cannot close without having been authorised, and at review not be
+			// canceled any more: on such a way it would be stuck.
+			if authorized && unasked[i] >= 0 {
+				c.fault(rule, atPhase(p.Name), "the way %s passes no phase that asks for approval whatever the facts are, before or after: put one on it, %s", g.path(unasked, i), asksAlways)
+			}
+			if unreviewed[i] >= 0 {
+				c.fault("no-review-before-close", atPhase(p.Name), "the way %s passes no review: put one between, since it is authorised afterwards", g.path(unreviewed, i))
 			}
 		}
 	case AuthorityTemplate:
@@ -132,6 +140,9 @@ func (c *check) authority() {
 		}
 	}
 }
+
+// asksAlways says what a phase needs in order to ask whatever the facts are.
+const asksAlways = "with a stage that is not skipped or a table whose last row has no condition"
 
 // kinds returns all kinds of v.
 func (v Vocabulary) kinds() []Kind {

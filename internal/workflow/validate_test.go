@@ -315,6 +315,13 @@ var faults = []struct {
 	{"implement-without-authority", emergency, "no deadline of the authorisation", func(m *workflow.Model) {
 		m.Retrospect.AuthorizeWithin = 0
 	}, []string{`implement-without-authority at authority`}},
+	{"implement-without-authority", emergency, "a way past the authorisation", func(m *workflow.Model) {
+		m.Transitions = append(m.Transitions, workflow.Transition{From: "draft", To: "implement"})
+	}, []string{`implement-without-authority at phase "closed"`}},
+	{"implement-without-authority", emergency, "returned to be planned, and on past the authorisation", func(m *workflow.Model) {
+		m.Phases[0], m.Phases[1] = m.Phases[1], m.Phases[0]
+		m.Transitions[0] = workflow.Transition{From: "draft", To: "implement"}
+	}, []string{`implement-without-authority at phase "closed"`}},
 	{"no-review-before-close", emergency, "a way past the review", func(m *workflow.Model) {
 		m.Transitions = append(m.Transitions, workflow.Transition{From: "implement", To: "closed"})
 	}, []string{`no-review-before-close at phase "closed"`}},
@@ -574,6 +581,11 @@ func promises(m workflow.Model, v workflow.Vocabulary) map[string]bool {
 			if in(p.Name, v.Implement) {
 				for name := range reach(p.Name, m.Transitions, func(name string) bool { return !in(name, v.Review) }) {
 					fault("no-review-before-close", in(name, v.Final) && kind[name] != v.Canceled)
+				}
+			}
+			if p.Name == first || known[p.Name] && in(p.Name, v.Plan) {
+				for name := range reach(p.Name, m.Transitions, func(name string) bool { return !asks(name) }) {
+					fault("implement-without-authority", in(name, v.Final) && kind[name] != v.Canceled)
 				}
 			}
 		case workflow.AuthorityElsewhere:

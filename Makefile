@@ -1,11 +1,11 @@
-# The two commands are `make test` and `go run ./eventstore/examples/lending`.
+# The two commands are `make test` and `go run ./examples/quickstart`.
 
 SHELL       := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 
 GO          ?= go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
-SHOWN       := FullSize|ProcessesThatWrite|TheHarness
+SHOWN       := FullSize|ProcessesThat|TheHarness
 FUZZTIME    ?= 10s
 
 .PHONY: test lint bench fuzz matrix

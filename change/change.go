@@ -65,15 +65,15 @@ type Change struct {
 	Phase   string
 	Kind    workflow.Kind // of the phase
 	Entered time.Time     // into the phase
-	Path    []string      // phases entered since it was last planned, in order
+	Path    []string      `json:",omitzero"` // phases entered since it was last planned, in order
 	Scope   string        // digest of what is material, which an approval names
 
-	Impact    *Impact  // as last computed; nil before the change was first submitted
-	Risk      *Receipt // as last judged; nil before
-	Approvals []Approval
-	Tasks     []Task
-	Incidents []Incident
-	Held      *Held // nil unless on hold
+	Impact    *Impact    // as last computed; nil before the change was first submitted
+	Risk      *Receipt   // as last judged; nil before
+	Approvals []Approval `json:",omitzero"`
+	Tasks     []Task     `json:",omitzero"`
+	Incidents []Incident `json:",omitzero"`
+	Held      *Held      // nil unless on hold
 
 	Authorized   *Authorized   // what it may be carried out as; nil if nothing is in force
 	Unauthorized *Unauthorized // what was carried out, and then refused
@@ -82,7 +82,7 @@ type Change struct {
 	Reviewed     *Reviewed     // the last review
 	Ended        time.Time
 
-	Acted    []string            // who has acted as an implementer, sorted
+	Acted    []string            `json:",omitzero"` // who has acted as an implementer, sorted
 	Version  uint64              // of its stream
 	Position eventstore.Position // up to which the change was read or recorded
 
@@ -98,9 +98,9 @@ type Approval struct {
 	Phase     string // that asks for it
 	Round     int    // from 1; voided approvals are asked for in a new round
 	State     workflow.State
-	Seats     []workflow.Seat
-	Excluded  []workflow.Excluded // who was left out, and why
-	Votes     []workflow.Vote
+	Seats     []workflow.Seat     `json:",omitzero"`
+	Excluded  []workflow.Excluded `json:",omitzero"` // who was left out, and why
+	Votes     []workflow.Vote     `json:",omitzero"`
 	Asked     time.Time
 	Deadline  time.Time // zero: none
 	Escalated bool

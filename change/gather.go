@@ -90,6 +90,9 @@ func (s *Service) gather(tx *command.Tx, c Change, cmd Command, m *model, t *Tem
 		applied = cmd.applied(content)
 	}
 	need := needsOf(cmd, kind)
+	if kind == KindPlan && (isRaise(cmd) || isEdit(cmd)) && len(content.Declared()) == 0 {
+		need.graph = false // a draft that names no CI has nothing to ask the CMDB
+	}
 	need.graph = need.graph || need.moves && m.asks || need.seats && m.owners
 	need.seats = need.seats && m.stages
 	if isRaise(cmd) || isEdit(cmd) {

@@ -34,6 +34,7 @@ var arrows = map[string][]string{
 	"eventstore/examples/lending/library": {"eventstore"},
 	"cmdb":                                {"eventstore/..."},
 	"internal/workflow":                   {"eventstore/..."},
+	"internal/workflow/workflowtest":      {"internal/workflow"},
 	"change":                              {"cmdb", "internal/workflow", "eventstore/..."},
 	"change/risk":                         {"change", "cmdb", "eventstore/..."},
 	"change/schedule":                     {"change", "cmdb", "eventstore/..."},
@@ -54,6 +55,10 @@ var modules = map[string][]string{
 	"eventstore/memory":  {"github.com/google/uuid", "github.com/go-json-experiment/json"},
 	"eventstore/follow":  {"github.com/google/uuid", "github.com/go-json-experiment/json"},
 	"eventstore/archive": {"github.com/google/uuid", "github.com/go-json-experiment/json"},
+	"eventstore/command": {"github.com/google/uuid", "github.com/go-json-experiment/json"},
+	"internal/workflow":  {"github.com/google/uuid", "github.com/go-json-experiment/json"},
+	"cmdb":               {"github.com/google/uuid", "github.com/go-json-experiment/json", "github.com/cockroachdb/apd/v3"},
+	"change":             {"github.com/google/uuid", "github.com/go-json-experiment/json", "github.com/cockroachdb/apd/v3"},
 }
 
 // engines are the stores that only a program names.

@@ -17,14 +17,20 @@ func text(t *testing.T, file string) string {
 	return string(b)
 }
 
-// What the README shows is compiled and run as an example.
-func TestTheCodeInTheReadmeIsTheCodeOfTheExample(t *testing.T) {
-	example := text(t, "eventstore/example_test.go")
+// What the README shows is compiled and run: as an example of a package, or as a
+// program with a test.
+func TestTheCodeInTheReadmeIsTheCodeOfTheExamples(t *testing.T) {
+	example := text(t, "eventstore/example_test.go") + text(t, "examples/embed/main.go")
 	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(text(t, "README.md"), -1)
 	require.NotEmpty(t, blocks)
 	for _, block := range blocks {
 		require.Contains(t, example, block[1])
 	}
+}
+
+// A tool of 60 lines is one that people copy.
+func TestTheEmbeddedToolIsShort(t *testing.T) {
+	require.LessOrEqual(t, strings.Count(text(t, "examples/embed/main.go"), "\n"), 60)
 }
 
 func TestLinksInThePagesLeadSomewhere(t *testing.T) {

@@ -1,0 +1,212 @@
+package rollforward
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/rollforward/rollforward/change"
+	"github.com/rollforward/rollforward/change/risk"
+	"github.com/rollforward/rollforward/cmdb"
+	"github.com/rollforward/rollforward/eventstore"
+	"github.com/rollforward/rollforward/eventstore/command"
+	"github.com/rollforward/rollforward/eventstore/follow"
+)
+
+// Config is how an engine works. Authorizer is required; the rest has defaults.
+type Config struct {
+	// Authorizer says who may do what: command.Roles, a command.Policy, your own,
+	// or command.AllowAll, which lets everybody do everything and has to be named.
+	Authorizer command.Authorizer
+
+	// Risk judges changes. Default none: risk is judged by hand, with change.Assess.
+	Risk change.RiskPolicy
+
+	// Directory says who is in a group and who has a role, for approvals. Default:
+	// the roles of Authorizer where that is command.Roles or a command.Policy,
+	// otherwise nobody.
+	Directory change.Directory
+
+	// Expressions evaluates the conditions of models. Default risk.CEL().
+	Expressions change.Expressions
+
+	// Priority ranks the backlog. Default change.StandardPriority.
+	Priority change.PriorityPolicy
+
+	// Clock is the one clock of the engine. Default time.Now.
+	Clock func() time.Time
+
+	// HookTimeout is how long one call of a hook may take before it refuses the
+	// command. Default 5 s.
+	HookTimeout time.Duration
+
+	// RefusalsPerMinute is how many refusals are listed for one actor and rule before
+	// they are only counted. Default 10.
+	RefusalsPerMinute int
+
+	// SnapshotEvery is the number of events after which the state of the folds is
+	// saved, where the store can, so that a restart reads the rest only. Default
+	// 10,000; below 0 never.
+	SnapshotEvery int
+
+	// Types are further event types in the store, of rooms of your own. A payload
+	// that is a cmdb.Carrier tells the CMDB what it carries.
+	Types []eventstore.EventType
+
+	// Logger is told of what goes wrong beside commands. Default slog.Default().
+	Logger *slog.Logger
+}
+
+// Engine is changes and the CMDB on one store.
+type Engine struct {
+	Changes *change.Service
+	CMDB    *cmdb.Service
+	Door    *command.Door // for commands of your own, and delegations
+
+	follower *follow.Follower
+	close    func() error
+}
+
+// system is the actor of what the engine records by itself.
+const system = "rollforward"
+
+// Open returns an engine on a store, ready to answer: its folds stand at the head
+// of the log. It records the shipped models, classes and relations, and the text
+// of the risk policy, where the log does not have them. Opening takes one read of
+// the log, or of its end where snapshots were saved. The store stays the caller's:
+// close it after the engine.
+func Open(ctx context.Context, store eventstore.Store, config Config) (*Engine, error) {
+	if store == nil {
+		return nil, errors.New("rollforward: open: give a store, such as sqlite.Open or memory.New")
+	}
+	if config.Authorizer == nil {
+		return nil, errors.New("rollforward: open: give an Authorizer: command.Roles, a command.Policy, your own, or command.AllowAll if everybody may do everything")
+	}
+	types := append(command.Types(), cmdb.Types()...)
+	types = append(types, change.Types()...)
+	types = append(types, follow.Types()...)
+	registry, err := eventstore.NewRegistry(append(types, config.Types...)...)
+	if err != nil {
+		return nil, fmt.Errorf("rollforward: open: %w", err)
+	}
+	doors := command.Config{
+		Store: store, Registry: registry, Authorizer: config.Authorizer, Clock: config.Clock,
+		HookTimeout: config.HookTimeout, RefusalsPerMinute: config.RefusalsPerMinute, Logger: config.Logger,
+	}
+	door, err := command.Open(doors)
+	if err != nil {
+		return nil, fmt.Errorf("rollforward: open: %w", err)
+	}
+	if config.SnapshotEvery == 0 {
+		config.SnapshotEvery = 10_000
+	}
+	graph, list := cmdb.Projection(registry), change.Projection(registry)
+	follower, err := follow.Start(store, follow.Config{SnapshotEvery: max(config.SnapshotEvery, 0), Logger: config.Logger}, graph, list)
+	if err != nil {
+		return nil, fmt.Errorf("rollforward: open: %w", err)
+	}
+	e := &Engine{Door: door, follower: follower}
+	e.close = sync.OnceValue(e.end)
+	if err := e.begin(ctx, store, registry, config, doors, graph, list); err != nil {
+		return nil, errors.Join(fmt.Errorf("rollforward: open: %w", err), e.close())
+	}
+	return e, nil
+}
+
+func (e *Engine) begin(ctx context.Context, store eventstore.Store, registry *eventstore.Registry, config Config, doors command.Config,
+	graph follow.Projection[*cmdb.Graph], list follow.Projection[*change.List]) (err error) {
+	if config.Directory == nil {
+		config.Directory = directory(config.Authorizer)
+	}
+	if config.Expressions == nil {
+		config.Expressions = risk.CEL()
+	}
+	e.CMDB, err = cmdb.New(cmdb.Config{Door: e.Door, Store: store, Registry: registry, Follower: e.follower, Graph: graph})
+	if err != nil {
+		return err
+	}
+	e.Changes, err = change.New(change.Config{
+		Door: e.Door, Store: store, Registry: registry, Follower: e.follower, CMDB: graph, List: list,
+		Risk: config.Risk, Directory: config.Directory, Expressions: config.Expressions, Priority: config.Priority,
+	})
+	if err != nil {
+		return err
+	}
+	// What the engine brings along goes through a door of its own: nobody's rights
+	// are used for it.
+	doors.Authorizer = command.AllowAll
+	own, err := command.Open(doors)
+	if err != nil {
+		return err
+	}
+	done, err := own.Do(ctx, command.Call{Actor: command.As(system), Action: "engine.open", Reason: "brought along by the library"}, func(tx *command.Tx) error {
+		if err := tx.Authorize("engine.open", "", nil); err != nil {
+			return err
+		}
+		if err := cmdb.Ship(tx); err != nil {
+			return err
+		}
+		return e.Changes.Ship(tx)
+	})
+	if err != nil {
+		return err
+	}
+	if err := own.Close(ctx); err != nil {
+		return err
+	}
+	return e.follower.WaitFor(ctx, done.Position)
+}
+
+// directory returns the roles of an authorizer that has them as a list.
+func directory(a command.Authorizer) change.Directory {
+	var roles command.Roles
+	switch a := a.(type) {
+	case command.Roles:
+		roles = a
+	case command.Policy:
+		roles = a.Roles
+	case *command.Policy:
+		roles = a.Roles
+	default:
+		return nil
+	}
+	people := change.People{Roles: map[string][]string{}}
+	for person, has := range roles {
+		for _, role := range has {
+			people.Roles[string(role)] = append(people.Roles[string(role)], person)
+		}
+	}
+	return people
+}
+
+// WaitFor returns when queries show the event at position, such as the Position of
+// a change that another process told of. What this engine recorded itself they
+// show anyway.
+func (e *Engine) WaitFor(ctx context.Context, position eventstore.Position) error {
+	return e.follower.WaitFor(ctx, position)
+}
+
+// Status says how the folds stand.
+func (e *Engine) Status() follow.Status { return e.follower.Status() }
+
+// Verify folds the log anew and compares; see follow.Follower.Verify.
+func (e *Engine) Verify(ctx context.Context) (follow.Verification, error) {
+	return e.follower.Verify(ctx)
+}
+
+// closeTimeout is how long Close waits for commands under way.
+const closeTimeout = 30 * time.Second
+
+// Close drains the engine: new commands are refused, those under way end first,
+// counted refusals are recorded, and the state of the folds is saved. It waits 30
+// seconds for commands at most. A second Close returns what the first did.
+func (e *Engine) Close() error { return e.close() }
+
+func (e *Engine) end() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	return errors.Join(e.Door.Close(ctx), e.follower.Close())
+}

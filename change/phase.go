@@ -331,7 +331,7 @@ func (d *decision) move(to, verb, reason string) {
 			}
 		}
 	}
-	if known(authorizing, kind) {
+	if known(authorizing, kind) && d.Unauthorized == nil { // what was refused is not asked about further
 		d.plan(phase)
 		d.ask(phase)
 	}

@@ -3,7 +3,6 @@ package change
 import (
 	"slices"
 
-	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/internal/workflow"
 )
 
@@ -131,10 +130,6 @@ func (c *Change) apply(payload any) {
 		}
 	}
 }
-
-// folder folds changes, for those who read a change's stream by themselves. It
-// decides nothing: commands go through [Service].
-var folder = eventstore.Decider[Change, any]{Evolve: evolve}
 
 // handed returns c as it is given to somebody who may keep it: what evolve makes
 // of it from then on it makes of a copy.

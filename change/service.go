@@ -209,7 +209,11 @@ func (s *Service) raise(tx *command.Tx, r Raise, then []Command) (Change, error)
 		}
 		taken = version > 0
 	}
-	c, err := s.one(tx, id, r, m, t, func(f *facts) { f.newID, f.external = id, taken })
+	c, err := s.decide(tx, id, r, func(c Change) (facts, error) {
+		f, err := s.gather(tx, c, r, m, t)
+		f.newID, f.external = id, taken
+		return f, err
+	})
 	if err != nil {
 		return c, err
 	}
@@ -222,7 +226,10 @@ func (s *Service) raise(tx *command.Tx, r Raise, then []Command) (Change, error)
 		}
 	}
 	for _, cmd := range then {
-		if c, err = s.next(tx, c, cmd); err != nil {
+		if _, at := cmd.(At); at {
+			continue // there is no version before it
+		}
+		if c, err = s.next(tx, id, cmd); err != nil {
 			return c, err
 		}
 	}
@@ -265,17 +272,18 @@ func (s *Service) chosen(tx *command.Tx, r *Raise) (*model, *TemplateVersion, er
 }
 
 // do is the unit of work of commands on a change.
-func (s *Service) do(tx *command.Tx, id string, commands []Command) (Change, error) {
+func (s *Service) do(tx *command.Tx, id string, commands []Command) (c Change, err error) {
 	if id == "" || len(id) > maxID || strings.IndexByte(id, 0) >= 0 {
 		return Change{}, command.Refuse(command.Refusal{Kind: command.Malformed, Rule: "unknown-change", Field: "change",
 			Reason: fmt.Sprintf("%.50q is no ID of a change", id), Remedy: "check it"})
 	}
-	c, err := folder.Load(tx.Tx, stream(id))
-	if err != nil {
-		return c, err
-	}
 	for _, cmd := range commands {
-		if c, err = s.next(tx, c, cmd, id); err != nil {
+		if at, ok := cmd.(At); ok {
+			err = tx.Expect(stream(id), uint64(at))
+		} else {
+			c, err = s.next(tx, id, cmd)
+		}
+		if err != nil {
 			return c, err
 		}
 	}
@@ -283,50 +291,46 @@ func (s *Service) do(tx *command.Tx, id string, commands []Command) (Change, err
 }
 
 // next runs one command on the change as it stands in the unit of work.
-func (s *Service) next(tx *command.Tx, c Change, cmd Command, named ...string) (Change, error) {
-	id := c.ID
-	if id == "" && len(named) > 0 {
-		id = named[0]
-	}
-	if at, ok := cmd.(At); ok {
-		return c, tx.Expect(stream(id), uint64(at))
-	}
+func (s *Service) next(tx *command.Tx, id string, cmd Command) (Change, error) {
 	if cmd == nil || isRaise(cmd) {
-		return c, fmt.Errorf("change: do %T: it is given to Raise", cmd)
+		return Change{}, fmt.Errorf("change: do %T: it is given to Raise", cmd)
 	}
-	if err := tx.Authorize(cmd.action(), id, c.attributes()); err != nil {
-		return c, err
-	}
-	var m *model
-	var t *TemplateVersion
-	if c.ID != "" {
-		var err error
-		if m, err = s.modelAt(tx.Context(), c.Model, c.ModelVersion); err != nil {
-			return c, err
+	return s.decide(tx, id, cmd, func(c Change) (facts, error) {
+		if err := tx.Authorize(cmd.action(), id, c.attributes()); err != nil {
+			return facts{}, err
 		}
-		if c.Template != "" {
-			all, err := templateFolder.Load(tx.Tx, templateStream(c.Template))
-			if err != nil {
-				return c, err
-			}
-			if t = all.version(c.TemplateVersion); t != nil {
-				t.Name = c.Template
-			}
+		m, t, err := s.under(tx, c)
+		if err != nil {
+			return facts{}, err
 		}
-	}
-	return s.one(tx, id, cmd, m, t, nil)
+		return s.gather(tx, c, cmd, m, t)
+	})
 }
 
-// one gathers, decides and records one command.
-func (s *Service) one(tx *command.Tx, id string, cmd Command, m *model, t *TemplateVersion, add func(*facts)) (Change, error) {
+// under returns the model and the template under which a change was raised.
+func (s *Service) under(tx *command.Tx, c Change) (*model, *TemplateVersion, error) {
+	if c.ID == "" {
+		return nil, nil, nil
+	}
+	m, err := s.modelAt(tx.Context(), c.Model, c.ModelVersion)
+	if err != nil || c.Template == "" {
+		return m, nil, err
+	}
+	all, err := templateFolder.Load(tx.Tx, templateStream(c.Template))
+	t := all.version(c.TemplateVersion)
+	if t != nil {
+		t.Name = c.Template
+	}
+	return m, t, err
+}
+
+// decide loads a change, decides one command on the facts and records it.
+func (s *Service) decide(tx *command.Tx, id string, cmd Command, gather func(Change) (facts, error)) (Change, error) {
 	change := eventstore.Decider[Change, Command]{
 		Decide: func(c Change, cmd Command) ([]any, error) {
-			f, err := s.gather(tx, c, cmd, m, t)
+			f, err := gather(c)
 			if err != nil {
 				return nil, err
-			}
-			if add != nil {
-				add(&f)
 			}
 			events, refused := decide(c, cmd, f)
 			return events, command.Refuse(refused...)

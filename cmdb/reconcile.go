@@ -9,11 +9,8 @@ import (
 	"github.com/rollforward/rollforward/eventstore/command"
 )
 
-// permit refuses what cannot be meant and asks whether the actor may import.
+// permit asks whether the actor may import.
 func (i *importing) permit(tx *command.Tx) error {
-	if err := i.malformed(); err != nil {
-		return err
-	}
 	return tx.Authorize(ActionImport, i.source, map[string][]string{"source": {i.source}})
 }
 
@@ -23,6 +20,9 @@ func (i *importing) permit(tx *command.Tx) error {
 func (i *importing) vanish(ctx context.Context) error {
 	var gone []ObservedKey
 	if _, err := i.service.config.Door.Do(ctx, i.call, func(tx *command.Tx) error {
+		if err := i.malformed(); err != nil {
+			return err
+		}
 		if err := i.permit(tx); err != nil {
 			return err
 		}

@@ -27,8 +27,7 @@ func (g *Graph) tie(f *fact) {
 	if t == nil {
 		t = &tie{tieKey: key}
 		g.ties[key] = t
-		t.outAt = t.from.out.add(t, outward)
-		t.inAt = t.to.in.add(t, inward)
+		t.outAt, t.inAt = t.from.out.add(t), t.to.in.add(t)
 	}
 	at, known := search(t.facts, f)
 	if known {
@@ -113,8 +112,8 @@ func (a *adjacency) living() []*tie { return a.all[:a.live] }
 func outward(t *tie) *int { return &t.outAt }
 func inward(t *tie) *int  { return &t.inAt }
 
-// add appends a relation that does not live.
-func (a *adjacency) add(t *tie, place func(*tie) *int) int {
+// add appends a relation that does not live, and returns its place.
+func (a *adjacency) add(t *tie) int {
 	a.all = append(a.all, t)
 	return len(a.all) - 1
 }

@@ -276,8 +276,8 @@ func (d *decision) content(c Content) {
 			d.malformed("window", "interval-invalid", "it has no start or no end", "give both")
 		case !w.Start.Before(w.End):
 			d.malformed("window.end", "interval-invalid", "the window ends at %s, not after its start at %s", "give an end after the start", stamp(w.End), stamp(w.Start))
-		case w.Start.Year() < 1 || w.End.Year() > 9999:
-			d.malformed("window", "interval-invalid", "it lies outside the years 1 to 9999", "check the years")
+		default:
+			d.recordable("window", w.Start, w.End)
 		}
 	}
 	if o := c.Outage; o != nil && (o.For < 0 || !o.Expected && o.For != 0) {
@@ -336,6 +336,16 @@ func (d *decision) content(c Content) {
 		}
 		if size > maxTotal {
 			d.malformed("content", "too-large", "it has %d bytes", "use at most %d, and put documents elsewhere, as evidence", size, maxTotal)
+		}
+	}
+}
+
+// recordable refuses times that JSON cannot hold.
+func (d *decision) recordable(field string, times ...time.Time) {
+	for _, t := range times {
+		if year := t.UTC().Year(); year < 1 || year > 9999 {
+			d.malformed(field, "interval-invalid", "the year %d lies outside the years 1 to 9999", "check the years", year)
+			return
 		}
 	}
 }

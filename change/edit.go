@@ -44,6 +44,8 @@ func (d *decision) raise(c Raise) {
 			d.malformed("happened", "not-a-receipt", "model %q gates changes and does not record what happened", "use a model such as registered", d.model.Name)
 		} else if c.Happened.Start.IsZero() || c.Happened.End.Before(c.Happened.Start) {
 			d.malformed("happened", "interval-invalid", "it has no start, or ends before it", "give both")
+		} else if d.recordable("happened", c.Happened.Start, c.Happened.End); c.Happened.End.After(d.now) {
+			d.malformed("happened", "in-the-future", "it ended at %s, and it is %s", "record it when it has happened", stamp(c.Happened.End), stamp(d.now))
 		}
 	}
 	d.checkCIs(content, elsewhere || !d.model.plans())

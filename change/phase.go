@@ -43,9 +43,10 @@ func verbOf(from, to workflow.Kind) string {
 // first whose conditions hold. Where there is none it refuses: the phase is the
 // wrong one, or what stands in the way of the first.
 func (d *decision) way(verb, to string) (workflow.Transition, bool) {
+	before := len(d.refused)
 	d.stillOpen()
 	d.notHeld()
-	if !d.clear() {
+	if len(d.refused) > before {
 		return workflow.Transition{}, false
 	}
 	var ways []workflow.Transition

@@ -40,6 +40,12 @@ func (d *decision) checkTask(t Task) {
 	if !t.Start.IsZero() && !t.End.IsZero() && t.End.Before(t.Start) {
 		d.malformed("end", "interval-invalid", "the task ends at %s, before it starts at %s", "give an end after the start", stamp(t.End), stamp(t.Start))
 	}
+	if !t.Start.IsZero() {
+		d.recordable("start", t.Start)
+	}
+	if !t.End.IsZero() {
+		d.recordable("end", t.End)
+	}
 	d.inWindow(t, d.Window)
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/rollforward/rollforward/cmdb"
 	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/eventstore/command"
+	"github.com/rollforward/rollforward/internal/workflow"
 )
 
 // TemplateVersion is one version of a standard-change template: what is
@@ -193,7 +194,9 @@ func (d *decision) fits(c Content) {
 func (s *Service) ProposeTemplate(ctx context.Context, actor command.Actor, name string, text Template) (TemplateVersion, error) {
 	return s.template(ctx, actor, "template.propose", name, text, func(d *decision, all templates) any {
 		d.text("name", name, 64, true)
+		d.text("model", text.Model, workflow.MaxName, false)
 		d.text("title", text.Title, maxTitle, true)
+		d.text("category", text.Category, maxTitle, false)
 		for _, plan := range []string{text.Plans.Implementation, text.Plans.Backout, text.Plans.Test, text.Plans.Communication} {
 			d.text("plans", plan, maxText, false)
 		}

@@ -9,11 +9,13 @@ import (
 
 // submit leaves planning.
 func (d *decision) submit() {
-	d.checkCIs(d.Content, false)
-	if d.graph != nil && !d.follows() {
-		d.preconditions(d.graph.problems)
-	}
 	t, ok := d.way(verbSubmit, "")
+	if known(planning, d.Kind) {
+		d.checkCIs(d.Content, false)
+		if d.graph != nil && !d.follows() {
+			d.preconditions(d.graph.problems)
+		}
+	}
 	if !ok || !d.clear() {
 		return
 	}
@@ -46,12 +48,12 @@ func (d *decision) advance(c Advance) {
 // start begins the work, under what authorises it, or first where the model allows
 // it (DOMAIN 1.1).
 func (d *decision) start() {
-	if d.graph != nil {
+	t, ok := d.way(verbStart, "")
+	if d.graph != nil && d.Open() && d.Work == nil {
 		d.checkCIs(d.Content, false)
 		d.preconditions(d.graph.problems)
 	}
 	d.apart("implementer", d.people()...)
-	t, ok := d.way(verbStart, "")
 	if !ok || !d.clear() {
 		return
 	}
@@ -104,12 +106,14 @@ func (d *decision) complete(c Complete) {
 	if end.After(d.now) {
 		d.malformed("end", "in-the-future", "the work ended at %s, and it is %s", "complete it when it has ended", stamp(end), stamp(d.now))
 	}
-	d.apart("implementer", d.people()...)
-	if d.graph != nil {
-		d.count("applied", len(c.Applied), maxDeltas)
+	d.recordable("start", start)
+	d.recordable("end", end)
+	t, ok := d.way(verbComplete, "")
+	d.count("applied", len(c.Applied), maxDeltas)
+	if d.graph != nil && d.Kind == KindImplement {
 		d.preconditions(d.graph.applied)
 	}
-	t, ok := d.way(verbComplete, "")
+	d.apart("implementer", d.people()...)
 	if !ok || !d.clear() {
 		return
 	}

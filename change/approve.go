@@ -15,7 +15,7 @@ import (
 func (d *decision) plan(phase workflow.Phase) {
 	asked, skipped, rows, err := phase.Applies(d.model.Model, d.holds)
 	if err != nil {
-		d.refuse("condition-failed", "the decision table of phase %q cannot be judged: %v", "correct the model, or fill in what it asks about", phase.Name, err)
+		d.unjudged("the decision table of phase %q", err, phase.Name)
 		return
 	}
 	why := "always asked for"

@@ -140,6 +140,12 @@ func (d *decision) malformed(field, rule, reason, remedy string, args ...any) {
 	d.stands(command.Malformed, field, rule, reason, remedy, args)
 }
 
+// unjudged says that it could not be found out whether something holds: it is
+// neither taken to hold nor not to.
+func (d *decision) unjudged(what string, err error, args ...any) {
+	d.stands(command.Unavailable, "", "condition-failed", what+" cannot be judged: %v", "correct the model, or fill in what it asks about", append(args, err))
+}
+
 func (d *decision) stands(kind command.Kind, field, rule, reason, remedy string, args []any) {
 	n := min(strings.Count(reason, "%"), len(args))
 	d.refused = append(d.refused, command.Refusal{

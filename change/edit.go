@@ -212,7 +212,7 @@ func (d *decision) edit(c Edit) {
 	if sees {
 		var err error
 		if added, err = d.newStages(); err != nil {
-			d.refuse("condition-failed", "a decision table cannot be judged: %v", "correct the model, or fill in what it asks about", err)
+			d.unjudged("a decision table", err)
 			return
 		}
 	}
@@ -280,7 +280,7 @@ func (d *decision) assess(c Assess) {
 	if len(d.enteredPhases()) > 0 {
 		added, err := d.newStages()
 		if err != nil {
-			d.refuse("condition-failed", "a decision table cannot be judged: %v", "correct the model, or fill in what it asks about", err)
+			d.unjudged("a decision table", err)
 			return
 		}
 		if len(added) > 0 {

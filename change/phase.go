@@ -124,7 +124,7 @@ func (d *decision) conditions(t workflow.Transition, verb string) []command.Refu
 	if t.When != "" {
 		switch holds, err := d.holds(t.When); {
 		case err != nil:
-			d.stands(command.Unavailable, "", "condition-failed", "the condition %q of the way to %q cannot be judged: %v", "correct the model, or fill in what it asks about", []any{t.When, t.To, err})
+			d.unjudged("the condition %q of the way to %q", err, t.When, t.To)
 		case !holds:
 			d.refuse("condition", "the condition of the way to %q does not hold: %s", "make it hold, or go another way", t.To, t.When)
 		}
@@ -347,10 +347,19 @@ func (d *decision) auto() {
 	for range len(d.model.Phases) {
 		moved := false
 		for _, t := range d.model.From(d.Phase) {
-			if t.Automatic && len(d.conditions(t, verbAdvance)) == 0 {
+			if !t.Automatic {
+				continue
+			}
+			refused := d.conditions(t, verbAdvance)
+			if len(refused) == 0 {
 				d.move(t.To, "automatic", "")
 				moved = true
 				break
+			}
+			// A way that may be open or not is not passed over in silence.
+			if !slices.ContainsFunc(refused, func(r command.Refusal) bool { return r.Kind != command.Unavailable }) {
+				d.refused = append(d.refused, refused...)
+				return
 			}
 		}
 		if !moved || !d.clear() {

@@ -187,9 +187,13 @@ func (d *decision) edit(c Edit) {
 	if !d.clear() || len(changed) == 0 {
 		return
 	}
-	e := Edited{Clear: c.Clear, Fields: changed, By: d.actor.ID, Reason: c.Reason, Scope: d.model.scope(next)}
-	for _, f := range fields { // only what is another value
-		if slices.Contains(changed, f.name) && !f.zero(&next) {
+	e := Edited{Fields: changed, By: d.actor.ID, Reason: c.Reason, Scope: d.model.scope(next)}
+	for _, f := range fields { // only what is another value: a field that is set is not cleared, though Clear names it
+		switch {
+		case !slices.Contains(changed, f.name):
+		case f.zero(&next):
+			e.Clear = append(e.Clear, f.name)
+		default:
 			f.copy(&e.Set, &next)
 		}
 	}

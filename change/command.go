@@ -47,7 +47,7 @@ type Edit struct {
 // Assess judges risk by hand, beside or in place of the policy.
 type Assess struct {
 	Level string       `json:"level"`
-	Score *apd.Decimal `json:"score,omitzero"`
+	Score *apd.Decimal `json:"score,omitempty"`
 	Why   string       `json:"why"`
 }
 

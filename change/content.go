@@ -36,10 +36,11 @@ type Content struct {
 	Outage *Outage `json:"outage,omitzero"` // nil: nobody has said
 	Order  []Order `json:"order,omitzero"`
 
-	Cost    *apd.Decimal `json:"cost,omitzero"`
-	Benefit *apd.Decimal `json:"benefit,omitzero"`
-	Urgency *apd.Decimal `json:"urgency,omitzero"`
-	Failure *apd.Decimal `json:"failure,omitzero"` // estimated probability of failure, 0 to 1, where the risk policy gives none
+	// An amount of 0 is something else than none, and omitzero would leave it out.
+	Cost    *apd.Decimal `json:"cost,omitempty"`
+	Benefit *apd.Decimal `json:"benefit,omitempty"`
+	Urgency *apd.Decimal `json:"urgency,omitempty"`
+	Failure *apd.Decimal `json:"failure,omitempty"` // estimated probability of failure, 0 to 1, where the risk policy gives none
 
 	Stakeholders []Stakeholder `json:"stakeholders,omitzero"`
 	Evidence     []Evidence    `json:"evidence,omitzero"`

@@ -61,9 +61,9 @@ func needsOf(cmd Command, kind Kind) needs {
 		return needs{graph: true, seats: true, moves: true}
 	case Complete:
 		return needs{graph: true, moves: true}
-	case Approve, Expire, Resume:
+	case Approve, Expire, Resume, MoveTask:
 		return needs{seats: true, moves: true}
-	case Reject, Review, Close, MoveTask:
+	case Reject, Review, Close:
 		return needs{moves: true}
 	}
 	return needs{}

@@ -55,9 +55,9 @@ type Facts struct {
 	Answers []Answer  `json:"answers,omitzero"` // to questionnaires, sorted by question
 	History []History `json:"history,omitzero"` // of the group, the model and the CIs
 
-	Cost    *apd.Decimal `json:"cost,omitzero"`
-	Benefit *apd.Decimal `json:"benefit,omitzero"`
-	Urgency *apd.Decimal `json:"urgency,omitzero"`
+	Cost    *apd.Decimal `json:"cost,omitempty"`
+	Benefit *apd.Decimal `json:"benefit,omitempty"`
+	Urgency *apd.Decimal `json:"urgency,omitempty"`
 }
 
 // Seconds is a duration in whole seconds, as it is recorded.
@@ -105,8 +105,8 @@ type History struct {
 // Verdict is what a policy or one of its engines says.
 type Verdict struct {
 	Level   string          `json:"level"`                // of the policy's scale: low, moderate, high, critical
-	Score   *apd.Decimal    `json:"score,omitzero"`       // exact; nil where the engine gives none
-	Failure *apd.Decimal    `json:"failure,omitzero"`     // probability that the change fails, 0 to 1; nil where unknown
+	Score   *apd.Decimal    `json:"score,omitempty"`      // exact; nil where the engine gives none
+	Failure *apd.Decimal    `json:"failure,omitempty"`    // probability that the change fails, 0 to 1; nil where unknown
 	Why     []string        `json:"why"`                  // sentences for people, at least one
 	Engines []EngineVerdict `json:"engines,omitzero"`     // of a combination: every engine's own
 	By      string          `json:"combination,omitzero"` // how they were combined: "max"
@@ -116,8 +116,8 @@ type Verdict struct {
 type EngineVerdict struct {
 	Engine string       `json:"engine"` // "lead-time"
 	Level  string       `json:"level"`
-	Score  *apd.Decimal `json:"score,omitzero"`
-	Weight *apd.Decimal `json:"weight,omitzero"`
+	Score  *apd.Decimal `json:"score,omitempty"`
+	Weight *apd.Decimal `json:"weight,omitempty"`
 	Why    []string     `json:"why"`
 }
 

@@ -247,7 +247,7 @@ func (d *decision) link(c Link) {
 	if i.Priority < 0 || i.Priority > 5 {
 		d.malformed("priority", "unknown-priority", "there is no priority %d", "give 1, the gravest, to 5, or 0 for not known", i.Priority)
 	}
-	if i.Relation == Caused && d.Work == nil && d.ID != "" {
+	if i.Relation == Caused && d.Started == nil && d.Work == nil && d.model.implements() {
 		d.refuse("not-implemented", "nothing was carried out that could have caused an incident", "link it as one that the change fixes, or link the change that caused it")
 	}
 	for _, old := range d.Incidents {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/rollforward/rollforward"
 	"github.com/rollforward/rollforward/change"
+	"github.com/rollforward/rollforward/change/risk"
 	"github.com/rollforward/rollforward/cmdb"
 	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/eventstore/command"
@@ -97,6 +98,14 @@ func TestOpenWithoutAnAuthorizerNamesTheChoices(t *testing.T) {
 	require.ErrorContains(t, err, "command.AllowAll")
 	_, err = rollforward.Open(t.Context(), nil, rollforward.Config{Authorizer: command.AllowAll})
 	require.ErrorContains(t, err, "store")
+}
+
+func TestARiskPolicyThatWasRefusedWhenBuiltIsRefusedByOpen(t *testing.T) {
+	gap := risk.Questionnaire("gaps", []risk.Question{{ID: "q", Text: "?", Choices: []risk.Choice{{Text: "no", Value: 0}, {Text: "yes", Value: 9}}}},
+		risk.Threshold{Level: risk.Low, To: "3"}, risk.Threshold{Level: risk.High, From: "7"})
+	require.Error(t, gap.Err())
+	_, err := rollforward.Open(t.Context(), memory.New(), rollforward.Config{Authorizer: roles, Risk: gap})
+	require.ErrorIs(t, err, risk.ErrInvalid)
 }
 
 func TestAReopenedLogGivesTheSameState(t *testing.T) {

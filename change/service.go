@@ -24,7 +24,7 @@ type Config struct {
 	CMDB     follow.Projection[*cmdb.Graph]
 	List     follow.Projection[*List]
 
-	Risk        RiskPolicy     // default none: risk is judged by hand, with Assess
+	Risk        RiskPolicy     // default none: risk is judged by hand, with Assess; one whose Err method says that it was refused when built is refused
 	Directory   Directory      // default none: only people named in a model can be asked for approval
 	Expressions Expressions    // default none: models with expressions are refused
 	Priority    PriorityPolicy // default benefit x (1 - failure) x urgency / cost
@@ -63,6 +63,13 @@ func New(c Config) (*Service, error) {
 		door: c.Door, store: c.Store, registry: c.Registry, follower: c.Follower, cmdb: c.CMDB, list: c.List,
 		risk: c.Risk, directory: c.Directory, expressions: c.Expressions, priority: c.Priority,
 		raising: make(chan struct{}, 1), models: map[string]versions{},
+	}
+	// A policy that was refused when it was built is refused here, not with the
+	// first change.
+	if built, ok := c.Risk.(interface{ Err() error }); ok {
+		if err := built.Err(); err != nil {
+			return nil, fmt.Errorf("change: the risk policy is refused: %w", err)
+		}
 	}
 	if s.priority == nil {
 		s.priority = StandardPriority{}

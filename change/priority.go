@@ -68,16 +68,21 @@ type Ranked struct {
 	Unranked string // why
 }
 
-// Backlog returns the open changes whose work has not begun: the ranked ones, the
-// first to do first, and apart from them those that cannot be ranked, by ID. It
-// costs one pass over the open changes.
+// Backlog returns the open changes whose work has not begun, without those that
+// were found to have happened: the ranked ones, the first to do first, and apart
+// from them those that cannot be ranked, by ID. It costs one pass over the open
+// changes.
 func (s *Service) Backlog(ctx context.Context) (ranked, unranked []Ranked, err error) {
 	open, err := s.List(ctx, Filter{Open: true})
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, c := range open {
-		if c.Started != nil || c.Kind == KindImplement || c.Kind == KindReview {
+		m, err := s.modelAt(ctx, c.Model, c.ModelVersion)
+		if err != nil {
+			return nil, nil, err
+		}
+		if !m.plans() || c.Started != nil || c.Kind == KindImplement || c.Kind == KindReview {
 			continue
 		}
 		r, err := command.Hook(ctx, s.door, "priority policy", func(ctx context.Context) (Ranked, error) {

@@ -140,14 +140,15 @@ type Impact struct {
 	Count    int             `json:"count"`             // CIs beyond the declared ones
 	Top      []Affected      `json:"top,omitzero"`      // the 50 most important
 	Rest     string          `json:"rest,omitzero"`     // SHA-256 of the IDs of the others, sorted
-	Degraded []cmdb.Degraded `json:"degraded,omitzero"` // pools that lose members and still have enough
+	Degraded []cmdb.Degraded `json:"degraded,omitzero"` // pools that lose members and still have enough; the first 50
 	Position uint64          `json:"position"`          // of the log up to which the CMDB was known
 }
 
 // Affected is a CI that would be affected.
 type Affected struct {
 	FactCI
-	Path []cmdb.Step `json:"path"` // from a declared CI to it
+	Path []cmdb.Step `json:"path"`         // from a declared CI to it
+	Cut  int         `json:"cut,omitzero"` // steps left out in the middle of Path, which keeps the first 10 and the last 10
 }
 
 // Approval returns the approval of a stage; ok is false if it was never asked for.

@@ -234,6 +234,9 @@ func factCI(ci cmdb.CI, depth int) FactCI {
 // and stands in a digest.
 const kept = 50
 
+// ends is how many steps at each end of a long path are recorded.
+const ends = 10
+
 // criticalities are the levels of a CI, the most important first.
 var criticalities = []string{"critical", "high", "moderate", "low", "unknown"}
 
@@ -251,9 +254,15 @@ func summary(impact cmdb.Impact) *Impact {
 	slices.SortFunc(reached, func(a, b cmdb.Reached) int {
 		return cmp.Or(cmp.Compare(importance(factCI(a.CI, 0)), importance(factCI(b.CI, 0))), cmp.Compare(a.Depth, b.Depth), strings.Compare(a.CI.ID, b.CI.ID))
 	})
-	short := &Impact{Count: len(reached), Degraded: impact.Degraded, Position: uint64(impact.Position)}
+	short := &Impact{Count: len(reached), Degraded: impact.Degraded[:min(len(impact.Degraded), kept)], Position: uint64(impact.Position)}
 	for _, r := range reached[:min(len(reached), kept)] {
-		short.Top = append(short.Top, Affected{FactCI: factCI(r.CI, r.Depth), Path: r.Path})
+		a := Affected{FactCI: factCI(r.CI, r.Depth), Path: r.Path}
+		if a.Cut = len(r.Path) - 2*ends; a.Cut > 0 {
+			a.Path = slices.Concat(r.Path[:ends], r.Path[len(r.Path)-ends:])
+		} else {
+			a.Cut = 0
+		}
+		short.Top = append(short.Top, a)
 	}
 	if len(reached) > kept {
 		var rest []string

@@ -43,7 +43,7 @@ type Facts struct {
 	Classes       []Counted `json:"classes,omitzero"`        // of declared and impacted CIs together, by class, sorted
 	Top           []FactCI  `json:"top,omitzero"`            // the 50 most important impacted CIs
 	Rest          string    `json:"rest,omitzero"`           // SHA-256 of the IDs of the others, sorted; empty if there are none
-	Degraded      []string  `json:"degraded,omitzero"`       // pools that lose redundancy
+	Degraded      []string  `json:"degraded,omitzero"`       // pools that lose redundancy, the first 50
 	GraphPosition uint64    `json:"graph_position,omitzero"` // of the log, up to which the CMDB was known
 
 	LeadTime Seconds `json:"lead_time,omitzero"` // from now to the start of the window; negative if it lies before

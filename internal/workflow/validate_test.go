@@ -45,7 +45,24 @@ func TestSoundModelsHaveNoFaults(t *testing.T) {
 	canceledOnly.Phases = append(canceledOnly.Phases, workflow.Phase{Name: "parked", Kind: "plan"})
 	canceledOnly.Transitions = append(canceledOnly.Transitions, workflow.Transition{From: "draft", To: "parked"}, workflow.Transition{From: "parked", To: "canceled"})
 
-	for _, m := range []workflow.Model{normal(), emergency(), standard, unauthorized, registered, authorizedLate, canceledOnly} {
+	aside := normal() // its only way on is back through the first phase
+	aside.Phases = append(aside.Phases, workflow.Phase{Name: "aside", Kind: "plan"})
+	aside.Transitions = append(aside.Transitions, workflow.Transition{From: "draft", To: "aside"}, workflow.Transition{From: "aside", To: "draft"})
+
+	people := normal() // as many people as are named, and one of a group
+	people.Stages[2].Candidates = []workflow.Candidate{{Person: "bob"}, {Person: "carol"}}
+	people.Stages[2].Rule = workflow.Rule{Counting: workflow.AtLeast, N: 3}
+	people.Stages[1].Rule = workflow.Rule{Counting: workflow.AtLeast, N: 1}
+
+	unasked := workflow.Model{ // nobody is asked, so nobody can reject, and there is no need to return
+		Name: "unasked", Authority: workflow.AuthorityTemplate,
+		Phases: []workflow.Phase{
+			{Name: "look", Kind: "assess"}, {Name: "do", Kind: "implement"}, {Name: "closed", Kind: "closed"}, {Name: "canceled", Kind: "canceled"},
+		},
+		Transitions: []workflow.Transition{{From: "look", To: "do"}, {From: "do", To: "closed"}},
+	}
+
+	for _, m := range []workflow.Model{normal(), emergency(), standard, unauthorized, registered, authorizedLate, canceledOnly, aside, people, unasked} {
 		require.NoError(t, m.Validate(vocabulary()), m.Name)
 	}
 }
@@ -75,6 +92,7 @@ var faults = []struct {
 	{"bad-text", normal, "a title with a control character", func(m *workflow.Model) { m.Title = "a\x1b[2J" }, []string{`bad-text at model`}},
 	{"bad-text", normal, "a description that is no UTF-8", func(m *workflow.Model) { m.Description = "\xff" }, []string{`bad-text at model`}},
 	{"bad-text", normal, "a stage's title that is too long", func(m *workflow.Model) { m.Stages[2].Title = strings.Repeat("x", 4097) }, []string{`bad-text at stage "cab"`}},
+	{"bad-text", normal, "a task's title", func(m *workflow.Model) { m.Phases[4].Tasks[0].Title = "Tell\x00them" }, []string{`bad-text at phase "implement"`}},
 	{"bad-text", normal, "a task's group", func(m *workflow.Model) { m.Phases[4].Tasks[0].Group = " desk" }, []string{`bad-text at phase "implement"`}},
 
 	{"no-phases", normal, "no phases", func(m *workflow.Model) {
@@ -178,6 +196,9 @@ var faults = []struct {
 	{"stage-without-candidates", normal, "nobody", func(m *workflow.Model) {
 		m.Stages[0].Candidates = nil
 	}, []string{`stage-without-candidates at stage "technical"`}},
+	{"stage-without-candidates", normal, "nobody, of whom one must approve", func(m *workflow.Model) {
+		m.Stages[0].Candidates, m.Stages[0].Rule = nil, workflow.Rule{Counting: workflow.AtLeast, N: 1}
+	}, []string{`stage-without-candidates at stage "technical"`}},
 	{"bad-candidate", normal, "nobody", func(m *workflow.Model) {
 		m.Stages[0].Candidates[0] = workflow.Candidate{}
 	}, []string{`bad-candidate at stage "technical"`}},
@@ -212,7 +233,7 @@ var faults = []struct {
 		m.Stages[0].Rule = workflow.Rule{Counting: workflow.AtLeast}
 	}, []string{`bad-rule at stage "technical"`}},
 	{"bad-rule", normal, "more people than are named", func(m *workflow.Model) {
-		m.Stages[2].Candidates = []workflow.Candidate{{Person: "carol"}, {Person: "bob"}, {Person: "bob"}}
+		m.Stages[2].Candidates = []workflow.Candidate{{Person: "bob"}, {Person: "carol"}, {Person: "bob"}}
 		m.Stages[2].Rule = workflow.Rule{Counting: workflow.AtLeast, N: 4} // carol, bob, and dora when it escalates
 	}, []string{`bad-rule at stage "cab"`}},
 	{"negative-duration", normal, "a deadline before the start", func(m *workflow.Model) {
@@ -328,6 +349,10 @@ var faults = []struct {
 	{"return-impossible", normal, "nowhere to plan", func(m *workflow.Model) {
 		m.Phases, m.Transitions = m.Phases[1:], m.Transitions[1:]
 	}, []string{`return-impossible at phase "assess"`}},
+	{"return-impossible", normal, "nowhere to plan, where only a table asks", func(m *workflow.Model) {
+		m.Phases, m.Transitions = m.Phases[2:], m.Transitions[2:]
+		m.Phases[0].Stages, m.Stages = nil, m.Stages[1:]
+	}, []string{`return-impossible at phase "authorize"`}},
 	{"return-impossible", normal, "nowhere to plan, by template", func(m *workflow.Model) {
 		m.Phases, m.Transitions, m.Authority = m.Phases[1:], m.Transitions[1:], workflow.AuthorityTemplate
 	}, []string{`return-impossible at phase "assess"`}},
@@ -458,6 +483,15 @@ func TestWhereNothingCanBeCanceledNoPhaseIsNeededForIt(t *testing.T) {
 	m := normal()
 	m.Phases = m.Phases[:7]
 	require.NoError(t, m.Validate(v))
+}
+
+func TestTextsOfEverySizeWithinTheLimitAreTaken(t *testing.T) {
+	m := normal()
+	m.Description = strings.Repeat("ö", workflow.MaxText/2-1) + "\n\t"
+	m.Stages[0].Title = strings.Repeat("x", workflow.MaxText)
+	require.NoError(t, m.Validate(vocabulary()))
+	m.Description += "x"
+	require.ErrorContains(t, m.Validate(vocabulary()), "bad-text at model")
 }
 
 func TestNamesOfEverySizeWithinTheLimitAreTaken(t *testing.T) {

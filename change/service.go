@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -97,7 +98,7 @@ func (s *Service) RaiseCall(ctx context.Context, call command.Call, r Raise, the
 		c, err = s.raise(tx, r, then)
 		return err
 	})
-	return s.answer(ctx, c, done, err)
+	return s.answer(ctx, "", c, done, err)
 }
 
 func (s *Service) raiseCall(call command.Call, r Raise, then []Command) command.Call {
@@ -118,35 +119,31 @@ func (s *Service) Do(ctx context.Context, actor command.Actor, id string, comman
 // DoCall is Do with all that a call can say: an idempotency key, a reason. Action,
 // Target and Content of call are set here.
 func (s *Service) DoCall(ctx context.Context, call command.Call, id string, commands ...Command) (Change, error) {
-	call, err := s.doCall(call, id, commands)
-	if err != nil {
-		return Change{}, err
-	}
 	var c Change
-	done, err := s.door.Do(ctx, call, func(tx *command.Tx) (err error) {
+	done, err := s.door.Do(ctx, s.doCall(call, id, commands), func(tx *command.Tx) (err error) {
 		c, err = s.do(tx, id, commands)
 		return err
 	})
-	return s.answer(ctx, c, done, err)
+	return s.answer(ctx, id, c, done, err)
 }
 
-func (s *Service) doCall(call command.Call, id string, commands []Command) (command.Call, error) {
-	call.Target = id
+func (s *Service) doCall(call command.Call, id string, commands []Command) command.Call {
+	call.Action, call.Target = "", id
 	for _, c := range commands {
-		if _, raise := c.(Raise); c == nil || raise {
-			return call, fmt.Errorf("change: do %T: it is given to Raise", c)
+		if c == nil || c.action() == "" {
+			continue
 		}
 		if call.Action == "" || call.Action == (Note{}).action() {
 			call.Action = c.action()
 		}
 	}
 	if call.Action == "" {
-		return call, errors.New("change: do nothing: give at least one command")
+		call.Action = "change.do" // of no command, which is refused
 	}
 	if call.Key != "" {
 		call.Content = named(commands)
 	}
-	return call, nil
+	return call
 }
 
 // named returns commands with their names, as the content of a key: two commands
@@ -163,11 +160,7 @@ func named(commands []Command) []any {
 // none if Do would succeed. Each says what to do. An error says that it could not
 // be found out, which is not a yes.
 func (s *Service) Why(ctx context.Context, actor command.Actor, id string, commands ...Command) ([]command.Refusal, error) {
-	call, err := s.doCall(command.Call{Actor: actor}, id, commands)
-	if err != nil {
-		return nil, err
-	}
-	return s.door.Try(ctx, call, func(tx *command.Tx) error {
+	return s.door.Try(ctx, s.doCall(command.Call{Actor: actor}, id, commands), func(tx *command.Tx) error {
 		_, err := s.do(tx, id, commands)
 		return err
 	})
@@ -233,7 +226,7 @@ func (s *Service) raise(tx *command.Tx, r Raise, then []Command) (Change, error)
 		}
 	}
 	for _, cmd := range then {
-		if _, at := cmd.(At); at {
+		if isAt(cmd) {
 			continue // there is no version before it
 		}
 		if c, err = s.next(tx, id, cmd); err != nil {
@@ -284,9 +277,16 @@ func (s *Service) do(tx *command.Tx, id string, commands []Command) (c Change, e
 		return Change{}, command.Refuse(command.Refusal{Kind: command.Malformed, Rule: "unknown-change", Field: "change",
 			Reason: fmt.Sprintf("%.50q is no ID of a change", id), Remedy: "check it"})
 	}
+	if !slices.ContainsFunc(commands, func(c Command) bool { return !isAt(c) }) {
+		return Change{}, noCommand()
+	}
 	for _, cmd := range commands {
 		if at, ok := cmd.(At); ok {
-			err = tx.Expect(stream(id), uint64(at))
+			// Pinned where it stands first: a change that has moved on is a conflict,
+			// whatever would have come of the command on what it was.
+			if _, err = tx.Check(stream(id)); err == nil {
+				err = tx.Expect(stream(id), uint64(at))
+			}
 		} else {
 			c, err = s.next(tx, id, cmd)
 		}
@@ -297,10 +297,21 @@ func (s *Service) do(tx *command.Tx, id string, commands []Command) (c Change, e
 	return c, nil
 }
 
+func noCommand() error {
+	return command.Refuse(command.Refusal{Kind: command.Malformed, Rule: "command-required",
+		Reason: "nothing is asked for", Remedy: "give at least one command beside At"})
+}
+
+func isAt(cmd Command) bool { _, ok := cmd.(At); return ok }
+
 // next runs one command on the change as it stands in the unit of work.
 func (s *Service) next(tx *command.Tx, id string, cmd Command) (Change, error) {
-	if cmd == nil || isRaise(cmd) {
-		return Change{}, fmt.Errorf("change: do %T: it is given to Raise", cmd)
+	switch {
+	case cmd == nil:
+		return Change{}, noCommand()
+	case isRaise(cmd):
+		return Change{}, command.Refuse(command.Refusal{Kind: command.Malformed, Rule: "raise-first",
+			Reason: "a raise begins a change and does not follow on another command", Remedy: "give it to Raise, and what follows on it after it"})
 	}
 	return s.decide(tx, id, cmd, func(c Change) (facts, error) {
 		if err := tx.Authorize(cmd.action(), id, c.attributes()); err != nil {
@@ -364,24 +375,40 @@ func (c Change) attributes() map[string][]string {
 }
 
 // answer is what a command returns: the change as it left it, also where the
-// answer is that of an earlier command with the same key.
-func (s *Service) answer(ctx context.Context, c Change, done command.Done, err error) (Change, error) {
+// answer is that of an earlier command with the same key. id is that of the
+// change, empty for a raise.
+func (s *Service) answer(ctx context.Context, id string, c Change, done command.Done, err error) (Change, error) {
 	if err != nil {
 		return Change{}, err
 	}
 	if done.Repeated {
-		for _, at := range done.Streams {
-			if id, ok := strings.CutPrefix(at.Stream, streamPrefix); ok {
-				if c, err = s.At(ctx, id, at.Version); err != nil {
-					return Change{}, err
-				}
-			}
+		if c, err = s.answered(ctx, id, done); err != nil {
+			return Change{}, err
 		}
 	}
 	if done.Position > 0 {
 		c.Position = done.Position
 	}
 	return c.handed(), nil
+}
+
+// answered returns the change as an earlier command with the same key left it.
+func (s *Service) answered(ctx context.Context, id string, done command.Done) (Change, error) {
+	for _, at := range done.Streams {
+		if id, ok := strings.CutPrefix(at.Stream, streamPrefix); ok {
+			return s.At(ctx, id, at.Version)
+		}
+	}
+	// It had nothing to record: the change stood where its key was recorded.
+	var c Change
+	err := s.events(ctx, id, func(r eventstore.Recorded, payload any) bool {
+		if r.Position > done.Position {
+			return false
+		}
+		c.apply(payload)
+		return true
+	})
+	return c, err
 }
 
 // Get returns a change as it stands. The error is ErrUnknown if there is none. It

@@ -151,7 +151,7 @@ func (e *environment) compile(text string) (*condition, error) {
 	tree, issues := e.cel.Compile(text)
 	if issues.Err() != nil {
 		first := issues.Errors()[0]
-		reason := first.Message
+		reason := cut(first.Message)
 		rule := "condition"
 		if strings.Contains(reason, "undeclared reference") {
 			rule = "unknown-name"
@@ -160,7 +160,7 @@ func (e *environment) compile(text string) (*condition, error) {
 		return refuse(place(first.Location.Line(), first.Location.Column()), rule, "%s", reason)
 	}
 	if tree.OutputType() != cel.BoolType {
-		return refuse("", "not-a-condition", "it gives %s: a condition is true or false", tree.OutputType())
+		return refuse("", "not-a-condition", "it gives %s: a condition is true or false", cut(tree.OutputType().String()))
 	}
 	if at, rule, reason := forbidden(tree.NativeRep()); rule != "" {
 		start := tree.NativeRep().SourceInfo().GetStartLocation(at)
@@ -173,8 +173,23 @@ func (e *environment) compile(text string) (*condition, error) {
 	return &condition{text: text, program: program, uses: e.uses(tree.NativeRep())}, nil
 }
 
-// place says where in a text: lines and columns count from 1.
-func place(line, column int) string { return fmt.Sprintf("at %d:%d", line, column+1) }
+// place says where in a text: lines and columns count from 1. What concerns the
+// whole text has no place.
+func place(line, column int) string {
+	if line < 1 {
+		return ""
+	}
+	return fmt.Sprintf("at %d:%d", line, column+1)
+}
+
+// cut shortens a text that an error repeats.
+func cut(text string) string {
+	const most = 300 // bytes
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + " ..."
+}
 
 // forbidden returns the first expression that would make a condition inexact or
 // dependent on the order of a map.
@@ -246,11 +261,7 @@ func (c *condition) Holds(facts map[string]any) (bool, error) {
 }
 
 func (c *condition) fails(err error) error {
-	text := c.text
-	if len(text) > 200 {
-		text = strings.ToValidUTF8(text[:200], "") + " ..."
-	}
-	return fmt.Errorf("%w: %s: %w", ErrCondition, text, err)
+	return fmt.Errorf("%w: %s: %w", ErrCondition, cut(c.text), err)
 }
 
 // compare compares two exact decimals.

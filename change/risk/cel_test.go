@@ -149,6 +149,19 @@ func TestATextThatIsNoConditionIsRefused(t *testing.T) {
 	}
 }
 
+// The compiler is quick also with what was written to hurt it.
+func TestHostileTextsAreRefusedQuickly(t *testing.T) {
+	for _, unit := range []string{"(", "[", "{", "!", "-", "a.", "a[", "a(", "1+", "a?b:", "a&&", "true||", "cis.all(a,", "1 ", "'", `"""`, "(a?", "a<b<", "{?a:", "a{b:", "`", "long_name"} {
+		text := strings.Repeat(unit, 4<<10/len(unit))
+		began := time.Now()
+		_, err := risk.CEL().Compile(text)
+		require.Less(t, time.Since(began), 5*time.Second, unit)
+		require.ErrorIs(t, err, risk.ErrInvalid, unit)
+		require.Less(t, len(err.Error()), 1_000, unit)
+		require.NotContains(t, err.Error(), "-1:", unit)
+	}
+}
+
 func TestWhatCannotBeEvaluatedIsAnErrorAndNeverFalse(t *testing.T) {
 	with := func(name string, value any) map[string]any {
 		m := facts()

@@ -48,7 +48,7 @@ func drawFacts(t *rapid.T) change.Facts {
 		}
 	}
 	if yes("cost") {
-		f.Cost = apd.New(1+int64(n(1_000_000, "cost")), -2)
+		f.Cost = apd.New(int64(n(1_000_000, "cost")), -2)
 	}
 	return f
 }
@@ -82,7 +82,7 @@ func drawEngine(t *rapid.T, depth int) *risk.Policy {
 	case 2:
 		var list []risk.Rule
 		for range rapid.IntRange(1, 4).Draw(t, "rules") {
-			list = append(list, risk.Rule{When: rapid.SampledFrom(conditions).Draw(t, "when"), Level: drawLevel(t), Score: rapid.SampledFrom([]string{"", "1.50", "-3", "1000"}).Draw(t, "score")})
+			list = append(list, risk.Rule{When: rapid.SampledFrom(conditions).Draw(t, "when"), Level: drawLevel(t), Score: rapid.SampledFrom([]string{"", "1.50", "-3", "1000", "0"}).Draw(t, "score")})
 		}
 		return risk.Rules(drawLevel(t), list...)
 	case 3:
@@ -153,7 +153,7 @@ func TestEveryReceiptIsJudgedAgainToTheSameVerdict(t *testing.T) {
 		if _, err := p.Assess(context.Background(), f); err != nil {
 			rt.Skip("it cannot be judged")
 		}
-		r := receipt(t, p, f)
+		r := logged(t, receipt(t, p, f))
 		v, err := risk.Again(context.Background(), r, p.Policy().Text)
 		require.NoError(rt, err)
 		require.True(rt, risk.Same(r.Verdict, v))

@@ -103,7 +103,7 @@ func receipt(t *testing.T, p change.RiskPolicy, f change.Facts) change.Receipt {
 	require.NoError(t, err)
 	policy := p.Policy()
 	policy.Text = ""
-	return change.Receipt{Policy: policy, Facts: logged(t, f), Digest: digest, Verdict: v, At: time.Unix(1, 0).UTC()}
+	return change.Receipt{Policy: policy, Facts: f, Digest: digest, Verdict: v, At: time.Unix(1, 0).UTC()}
 }
 
 // logged returns v as it comes back from the log.

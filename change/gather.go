@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cockroachdb/apd/v3"
 	"github.com/go-json-experiment/json"
 
 	"github.com/rollforward/rollforward/cmdb"
@@ -325,19 +326,39 @@ func about(c Change, content Content, now time.Time, cis []FactCI, impact cmdb.I
 
 // judge asks the risk policy and makes its receipt.
 func (s *Service) judge(ctx context.Context, about Facts, now time.Time) (Receipt, error) {
-	policy := s.risk.Policy()
-	verdict, err := command.Hook(ctx, s.door, "risk policy "+policy.ID, func(ctx context.Context) (Verdict, error) {
-		v, err := s.risk.Assess(ctx, about)
-		if err == nil && (v.Level == "" || len(v.Why) == 0) {
-			err = errors.New("it gave no level, or no reason")
+	type judgement struct {
+		policy  Policy
+		verdict Verdict
+	}
+	j, err := command.Hook(ctx, s.door, "risk policy", func(ctx context.Context) (judgement, error) {
+		j := judgement{policy: s.risk.Policy()}
+		var err error
+		if j.verdict, err = s.risk.Assess(ctx, about); err == nil {
+			err = j.verdict.check()
 		}
-		return v, err
+		if err != nil {
+			err = fmt.Errorf("%s %s: %w", j.policy.ID, j.policy.Version, err)
+		}
+		return j, err
 	})
 	if err != nil {
 		return Receipt{}, err
 	}
-	policy.Text = ""
-	return receipt(policy, about, verdict, now)
+	j.policy.Text = ""
+	return receipt(j.policy, about, j.verdict, now)
+}
+
+// check says what a verdict lacks.
+func (v Verdict) check() error {
+	switch {
+	case v.Level == "" || len(v.Why) == 0:
+		return errors.New("it gave no level, or no reason")
+	case v.Score != nil && v.Score.Form != apd.Finite:
+		return fmt.Errorf("it gave the score %s", v.Score)
+	case v.Failure != nil && (v.Failure.Form != apd.Finite || v.Failure.Sign() < 0 || v.Failure.Cmp(apd.New(1, 0)) > 0):
+		return fmt.Errorf("it gave the probability %s of a failure, which is not from 0 to 1", v.Failure)
+	}
+	return nil
 }
 
 func receipt(policy Policy, about Facts, verdict Verdict, now time.Time) (Receipt, error) {

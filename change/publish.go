@@ -7,6 +7,7 @@ import (
 
 	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/eventstore/command"
+	"github.com/rollforward/rollforward/internal/workflow"
 )
 
 // PolicyRecorded is recorded in "policy-ID" when an engine first works by a
@@ -72,10 +73,10 @@ func (s *Service) PolicyText(ctx context.Context, id, version string) (string, e
 func (s *Service) Publish(ctx context.Context, actor command.Actor, m Model) (uint64, error) {
 	var version uint64
 	_, err := s.door.Do(ctx, command.Call{Actor: actor, Action: "model.publish", Target: m.Name, Content: m}, func(tx *command.Tx) error {
-		if err := s.sound(m); err != nil {
+		if err := tx.Authorize("model.publish", m.Name, nil); err != nil {
 			return err
 		}
-		if err := tx.Authorize("model.publish", m.Name, nil); err != nil {
+		if err := s.sound(tx.Context(), m); err != nil {
 			return err
 		}
 		before, err := tx.Check(modelStream(m.Name))
@@ -91,16 +92,22 @@ func (s *Service) Publish(ctx context.Context, actor command.Actor, m Model) (ui
 	return version, nil
 }
 
-// sound returns what is wrong with a model as refusals, with the *ModelError
-// among what they wrap.
-func (s *Service) sound(m Model) error {
-	err := checkModel(m, s.expressions)
-	var broken *ModelError
-	if !errors.As(err, &broken) {
+// sound returns what is wrong with a model as refusals. It is found out as a hook,
+// since Expressions compile what the model has of them.
+func (s *Service) sound(ctx context.Context, m Model) error {
+	faults, err := command.Hook(ctx, s.door, "expressions", func(context.Context) ([]workflow.Fault, error) {
+		err := checkModel(m, s.expressions)
+		var broken *ModelError
+		if errors.As(err, &broken) {
+			return broken.Faults, nil
+		}
+		return nil, err
+	})
+	if err != nil {
 		return err
 	}
 	var refused []command.Refusal
-	for _, f := range broken.Faults {
+	for _, f := range faults {
 		refused = append(refused, command.Refusal{Kind: command.Malformed, Rule: f.Rule, Field: f.Where, Reason: f.Reason, Remedy: "correct the model"})
 	}
 	return command.Refuse(refused...)

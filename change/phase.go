@@ -118,7 +118,8 @@ func (d *decision) conditions(t workflow.Transition, verb string) []command.Refu
 			d.refuse("field-required", "%q is not filled in, which the way to %q needs", "edit the change", name, t.To)
 		}
 	}
-	for _, name := range t.Guards {
+	entered, _ := d.model.Phase(t.To)
+	for _, name := range slices.Concat(t.Guards, entered.Gates) {
 		d.guard(name)
 	}
 	if t.When != "" {
@@ -138,6 +139,8 @@ func (d *decision) conditions(t workflow.Transition, verb string) []command.Refu
 		d.mayStart()
 	case to == KindClosed:
 		d.mayClose()
+	case to == KindCanceled && !d.cancellable():
+		d.refuse("wrong-phase", "what was begun without authorisation is not made undone by canceling it", "complete it, and have it authorised or accepted")
 	}
 	refused := d.refused
 	d.refused = before

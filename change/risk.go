@@ -140,7 +140,7 @@ type Expressions interface {
 }
 
 // Condition says whether an expression holds for facts, given as plain values:
-// nil, bool, int64, string, time.Time, []any and map[string]any.
+// nil, bool, int64, string, time.Time, time.Duration, []any and map[string]any.
 type Condition interface {
 	Holds(facts map[string]any) (bool, error)
 }

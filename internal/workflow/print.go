@@ -20,13 +20,13 @@ func (m Model) String() string {
 		fmt.Fprintf(&b, "authorised within %v of the start, reviewed within %v of the end\n", r.AuthorizeWithin, r.ReviewWithin)
 	}
 
-	rows := [][]string{{"PHASE", "KIND", "STAGES", "TASKS", "EDITS"}}
+	rows := [][]string{{"PHASE", "KIND", "GATES", "STAGES", "TASKS", "EDITS"}}
 	for _, p := range m.Phases {
 		var tasks []string
 		for _, t := range p.Tasks {
 			tasks = append(tasks, t.Title)
 		}
-		rows = append(rows, []string{p.Name, string(p.Kind), m.asks(p), strings.Join(tasks, "; "), strings.Join(p.Edits, ", ")})
+		rows = append(rows, []string{p.Name, string(p.Kind), strings.Join(p.Gates, ", "), m.asks(p), strings.Join(tasks, "; "), strings.Join(p.Edits, ", ")})
 	}
 	printTable(&b, rows)
 

@@ -183,6 +183,7 @@ func (c *check) phases() {
 		if c.v.final(p.Kind) && (len(p.Stages) > 0 || p.Table != nil || len(p.Tasks) > 0) {
 			c.fault("final-with-work", at, "a final phase asks for stages or opens tasks, and nobody could finish them: move them before it")
 		}
+		c.guards(at, p.Gates)
 		for _, name := range p.Stages {
 			c.named(at, name)
 		}
@@ -211,6 +212,15 @@ func (c *check) phases() {
 	}
 	if first := c.m.Phases[0]; c.v.final(first.Kind) {
 		c.fault("initial-phase-final", atPhase(first.Name), "an item begins in the first phase, and this one is final: put another one first")
+	}
+}
+
+// guards checks that guards exist.
+func (c *check) guards(at string, names []string) {
+	for _, guard := range names {
+		if !slices.Contains(c.v.Guards, guard) {
+			c.fault("unknown-guard", at, "%q is no guard: use one of %s", guard, list(c.v.Guards))
+		}
 	}
 }
 
@@ -261,11 +271,7 @@ func (c *check) transitions() {
 		for _, field := range t.Requires {
 			c.field(at, "required", field)
 		}
-		for _, guard := range t.Guards {
-			if !slices.Contains(c.v.Guards, guard) {
-				c.fault("unknown-guard", at, "%q is no guard: use one of %s", guard, list(c.v.Guards))
-			}
-		}
+		c.guards(at, t.Guards)
 		c.expression(at, t.When)
 	}
 }

@@ -60,6 +60,7 @@ type Retrospective struct {
 type Phase struct {
 	Name     string         `json:"name"`
 	Kind     Kind           `json:"kind"`
+	Gates    []string       `json:"gates,omitzero"`    // guards that hold to enter it, whichever transition leads here; implicit ones ask no guard
 	Stages   []string       `json:"stages,omitzero"`   // always asked for here, unless Skip of the stage
 	Table    *Table         `json:"table,omitzero"`    // which stages are asked for beside these
 	Together bool           `json:"together,omitzero"` // stages run side by side; otherwise one after the other

@@ -234,7 +234,7 @@ func TestAHubGainsAndLosesRelationsAtOnceAtFullSize(t *testing.T) {
 }
 
 func TestTheMemoryOfACIIsBoundedAtFullSize(t *testing.T) {
-	size := 100_000
+	size := 30_000
 	if race.Enabled {
 		size = 2_000
 	}

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// The rules that deltas are checked by.
+// The rules that deltas are checked by. Programs go by their names, which stay.
 const (
 	ruleMalformed       = "delta-malformed"     // it cannot be meant: no such operation, a field is missing, too long or not used
 	ruleTooMany         = "too-many-deltas"     // more than MaxDeltas, or more than MaxDeltaBytes

@@ -25,7 +25,7 @@ func estate(t testing.TB) *written {
 	w.deltas(cmdb.Add("db-01", "database", cmdb.Attr("version", "15")))
 	w.deltas(cmdb.Add("shop", "service"), cmdb.Relate("shop", "depends on", "db-01"))
 	w.deltas(cmdb.Add("old", "server"), cmdb.Retire("old"))
-	w.deltas(cmdb.Add("fw-1", "firewall", cmdb.Attr("serial", "S-1")))
+	w.deltas(cmdb.Add("fw-1", "firewall", cmdb.Attr("serial", "S-1")), cmdb.Add("host-5", "physical-server", cmdb.Attr("serial", "S-5")))
 	w.deltas(cmdb.Add("sw-1", "network-device"), cmdb.Add("sw-2", "network-device"), cmdb.Relate("sw-1", "connects to", "sw-2"))
 	w.add("change-1", applied{"CHG-1", []cmdb.Delta{cmdb.Add("alien", "ufo", cmdb.Attr("colour", "green")), cmdb.Set("db-01", "colour", "", "red")}})
 	return w
@@ -52,6 +52,7 @@ func TestCheckNamesEveryRuleThatIsBroken(t *testing.T) {
 		"one that no class knows can go":        {[]cmdb.Delta{cmdb.Set("db-01", "colour", "red", "")}, nil, "", ""},
 		"a unique value that its holder leaves": {[]cmdb.Delta{cmdb.Set("fw-1", "serial", "S-1", "S-2"), cmdb.Add("fw-2", "firewall", cmdb.Attr("serial", "S-1"))}, nil, "", ""},
 		"a unique value of one that is retired": {[]cmdb.Delta{cmdb.Retire("fw-1"), cmdb.Add("fw-2", "appliance", cmdb.Attr("serial", "S-1"))}, nil, "", ""},
+		"a value that one outside has":          {[]cmdb.Delta{cmdb.Add("ap-1", "appliance", cmdb.Attr("serial", "S-5"))}, nil, "", ""},
 		"the same name outside its class":       {[]cmdb.Delta{cmdb.Add("srv", "physical-server", cmdb.Attr("serial", "S-1"))}, nil, "", ""},
 
 		"set of a CI that there is not":        {[]cmdb.Delta{cmdb.Set("db-09", "version", "15", "16")}, []string{"unknown-ci"}, `there is no CI "db-09"`, "add it first"},

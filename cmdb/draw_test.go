@@ -99,6 +99,7 @@ func TestNamesAreNotTakenForTheLanguageOfADrawing(t *testing.T) {
 	for _, line := range lines[3 : len(lines)-1] {
 		require.Regexp(t, regexp.MustCompile(`^  (n\d+ \[label=`+label+`(, penwidth=2)?\]|n\d+ -> n\d+ \[label=`+label+`\]);$`), line)
 	}
+	require.Contains(t, near.DOT(), `&amp;lt;b&amp;gt;`, "an entity is text too")
 	lines = strings.Split(strings.TrimSuffix(near.Mermaid(), "\n"), "\n")
 	require.Len(t, lines, 1+len(near.CIs)+len(near.Relations)+1)
 	label = `"([^"<>&;|{}()\[\]\x60\\#%$]|#\d+;|<br/>)*"`

@@ -111,6 +111,28 @@ func TestAPathIsReadFromTheCause(t *testing.T) {
 	require.Equal(t, "shop connects to portal", path(impact.Reached[0].Path))
 }
 
+func TestPathsThatShareTheirBeginningEndEachInItsCI(t *testing.T) {
+	w := standard(t).deltas(cmdb.Add("c-0", "server"))
+	for i := range 12 {
+		c, fan := fmt.Sprint("c-", i+1), fmt.Sprint("a-", i+1) // the fan comes first in order
+		w.deltas(cmdb.Add(c, "server"), cmdb.Relate(c, "depends on", fmt.Sprint("c-", i)))
+		w.deltas(cmdb.Add(fan, "server"), cmdb.Relate(fan, "depends on", fmt.Sprint("c-", i)))
+	}
+	impact, err := w.fold().Impact([]string{"c-0"}, cmdb.Down)
+	require.NoError(t, err)
+	require.Len(t, impact.Reached, 24)
+	for _, r := range impact.Reached {
+		require.Len(t, r.Path, r.Depth)
+		for i, s := range r.Path {
+			to := fmt.Sprint("c-", i+1)
+			if i == r.Depth-1 {
+				to = r.CI.ID
+			}
+			require.Equal(t, cmdb.Step{From: fmt.Sprint("c-", i), Relation: "used by", To: to}, s)
+		}
+	}
+}
+
 func TestPathsCanBeExtendedWithoutHarm(t *testing.T) {
 	g := shopEstate(t).fold()
 	impact, err := g.Impact([]string{"rack-1"}, cmdb.Down)
@@ -386,6 +408,8 @@ func TestImpactAgreesWithAnOracle(t *testing.T) {
 			for _, r := range impact.Reached {
 				got[r.CI.ID] = r.Depth
 				require.Len(rt, r.Path, r.Depth)
+				require.Equal(rt, r.CI.ID, r.Path[r.Depth-1].To)
+				require.Contains(rt, from, r.Path[0].From)
 				for i, s := range r.Path {
 					side := edge{s.From, s.Relation, s.To}
 					ok := known[side]

@@ -344,10 +344,11 @@ func TestALargeImportIsDividedIntoAppendsAndEvents(t *testing.T) {
 	h := start(t)
 	items := fleet(300)
 	for i := range items {
-		items[i].Attributes = map[string]string{"description": strings.Repeat("x", 4000)}
+		long := strings.Repeat("x", 4000)
+		items[i].Attributes = map[string]string{"description": long, "os": long, "version": long, "address": long}
 	}
 	done := h.mustImport(t, cmdb.ImportOptions{Batch: 500}, items...)
-	require.Greater(t, done.Batches, 2, "1.2 MB of values are more than one append")
+	require.Greater(t, done.Batches, 2, "4.8 MB of values are more than one append")
 	for _, r := range h.events(t, "source-netbox") {
 		require.LessOrEqual(t, len(r.Tags), 48)
 		require.Less(t, len(r.Data), 300<<10)
@@ -357,16 +358,36 @@ func TestALargeImportIsDividedIntoAppendsAndEvents(t *testing.T) {
 			require.Contains(t, r.Tags, "ci:"+d.CI, "every CI is found by its tag")
 		}
 	}
-	// All relations of one CI in the other direction: more than one append takes.
-	hub := items[0]
-	for _, item := range items[1:] {
-		hub.Relations = append(hub.Relations, cmdb.ObservedRelation{Relation: "contains", To: item.Key})
+}
+
+func TestMoreRelationsOfOneCIThanAnAppendTakesAreDivided(t *testing.T) {
+	h := start(t)
+	const n = 5_200
+	items := []cmdb.ObservedItem{seen("hub", nil)}
+	for i := range n {
+		items = append(items, seen(fmt.Sprint(i), nil))
+		items[0].Relations = append(items[0].Relations, cmdb.ObservedRelation{Relation: "contains", To: fmt.Sprint(i)})
 	}
-	items[0] = hub
-	require.Equal(t, 1, h.mustImport(t, cmdb.ImportOptions{}, items...).Changed)
-	impact, err := h.Impact(t.Context(), "srv-hub", cmdb.Down, cmdb.Through("contains"))
+	h.mustImport(t, cmdb.ImportOptions{Batch: 500}, items...)
+	impact, err := h.Impact(t.Context(), "srv-hub", cmdb.Down)
 	require.NoError(t, err)
-	require.Len(t, impact.Reached, 300)
+	require.Len(t, impact.Reached, n)
+	items[0].Relations = nil
+	require.Equal(t, 2, h.mustImport(t, cmdb.ImportOptions{Batch: 500}, items...).Batches)
+	require.Empty(t, h.relations(t))
+}
+
+func TestAnItemThatIsSkippedStandsInNobodysWay(t *testing.T) {
+	h := start(t)
+	_, err := h.DefineClasses(t.Context(), ann, cmdb.Class{Name: "phone", Parent: "item", Attributes: []cmdb.AttributeSchema{
+		{Name: "number", Type: cmdb.TypeString, Unique: true}, {Name: "owner", Type: cmdb.TypeString, Required: true}}})
+	require.NoError(t, err)
+	done := h.mustImport(t, cmdb.ImportOptions{},
+		cmdb.ObservedItem{Key: "1", CI: "phone-1", Class: "phone", Attributes: map[string]string{"number": "555"}},
+		cmdb.ObservedItem{Key: "2", CI: "phone-2", Class: "phone", Attributes: map[string]string{"number": "555", "owner": "team-a"}})
+	require.Equal(t, 1, done.Added)
+	require.Len(t, done.Skipped, 1)
+	require.Equal(t, "attribute-required", done.Skipped[0].Rule)
 }
 
 func TestTwoImportsOfOneSourceAtOnceAgree(t *testing.T) {

@@ -302,6 +302,129 @@ func TestARecordIsJudgedOnTheClassesThatHoldWhenItIsRecorded(t *testing.T) {
 	}
 }
 
+// watched is a store that tells of what is asked of it before it answers.
+type watched struct {
+	*memory.Store
+	mu   sync.Mutex
+	asks func(what string)
+}
+
+func (w *watched) told(what string) {
+	w.mu.Lock()
+	asks := w.asks
+	w.mu.Unlock()
+	if asks != nil {
+		asks(what)
+	}
+}
+
+func (w *watched) listen(asks func(what string)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.asks = asks
+}
+
+func (w *watched) Version(ctx context.Context, stream string) (uint64, error) {
+	w.told("version of " + stream)
+	return w.Store.Version(ctx, stream)
+}
+
+func (w *watched) Head(ctx context.Context) (eventstore.Position, error) {
+	w.told("head")
+	return w.Store.Head(ctx)
+}
+
+func (w *watched) Read(ctx context.Context, q eventstore.Query) iter.Seq2[eventstore.Recorded, error] {
+	if len(q.Streams) > 0 {
+		w.told("streams " + strings.Join(q.Streams, ","))
+	}
+	return w.Store.Read(ctx, q)
+}
+
+func (w *watched) Append(ctx context.Context, events []eventstore.Event, expect ...eventstore.Expect) ([]eventstore.Recorded, error) {
+	w.told("append")
+	return w.Store.Append(ctx, events, expect...)
+}
+
+// Whenever somebody else is faster, at every single step of a Record: what he
+// recorded is what the Record is judged on.
+func TestNobodyOvertakesARecordAtAnyOfItsSteps(t *testing.T) {
+	unique := cmdb.Class{Name: "phone", Parent: "item", Attributes: []cmdb.AttributeSchema{{Name: "number", Type: cmdb.TypeString, Unique: true}}}
+	for name, c := range map[string]struct {
+		given, theirs, ours []cmdb.Delta
+		rule                string
+	}{
+		"the same attribute": {
+			[]cmdb.Delta{cmdb.Add("db-01", "database")},
+			[]cmdb.Delta{cmdb.Set("db-01", "version", "", "15")}, []cmdb.Delta{cmdb.Set("db-01", "version", "", "16")}, "precondition-failed",
+		},
+		"a relation to what is retired": {
+			[]cmdb.Delta{cmdb.Add("db-01", "database"), cmdb.Add("app", "application")},
+			[]cmdb.Delta{cmdb.Retire("db-01")}, []cmdb.Delta{cmdb.Relate("app", "depends on", "db-01")}, "ci-retired",
+		},
+		"the same unique value": {
+			nil, []cmdb.Delta{cmdb.Add("phone-1", "phone", cmdb.Attr("number", "555"))}, []cmdb.Delta{cmdb.Add("phone-2", "phone", cmdb.Attr("number", "555"))}, "attribute-unique",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			overtaken := 0
+			for step := 0; ; step++ {
+				inner := memory.New()
+				t.Cleanup(func() { require.NoError(t, inner.Close()) })
+				store := &watched{Store: inner}
+				h, other := open(t, store, command.AllowAll), open(t, inner, command.AllowAll)
+				h.ship(t)
+				_, err := h.DefineClasses(t.Context(), ann, unique)
+				require.NoError(t, err)
+				if c.given != nil {
+					h.mustRecord(t, c.given...)
+				}
+				asked := 0
+				store.listen(func(string) {
+					if asked++; asked == step+1 {
+						other.mustRecord(t, c.theirs...)
+						overtaken++
+					}
+				})
+				_, err = h.Record(t.Context(), ann, c.ours...)
+				store.listen(nil)
+				if asked <= step {
+					require.NoError(t, err, "nobody was faster")
+					break
+				}
+				require.True(t, command.By(err, c.rule), "overtaken at step %d: %v", step, err)
+			}
+			require.Greater(t, overtaken, 3)
+		})
+	}
+}
+
+func TestARecordReadsNoStreamWhereTheGraphShowsAll(t *testing.T) {
+	inner := memory.New()
+	t.Cleanup(func() { require.NoError(t, inner.Close()) })
+	store := &watched{Store: inner}
+	h := open(t, store, command.AllowAll)
+	h.ship(t)
+	h.mustRecord(t, cmdb.Add("db-01", "database"), cmdb.Add("shop", "service"))
+	h.mustImport(t, cmdb.ImportOptions{}, seen("1", nil))
+	require.NoError(t, h.follower.Snapshot(t.Context()))
+	restored := open(t, store, command.AllowAll)
+	require.NoError(t, restored.follower.WaitFor(t.Context(), h.head(t)))
+	require.NotZero(t, restored.follower.Status().Folds[0].Snapshot)
+	for i, h := range []*house{restored, h} {
+		var read []string
+		store.listen(func(what string) {
+			if strings.HasPrefix(what, "streams ") && !strings.Contains(what, "parked") {
+				read = append(read, what)
+			}
+		})
+		h.mustRecord(t, cmdb.Set("db-01", "version", []string{"", "1"}[i], []string{"1", "2"}[i]), cmdb.Relate("shop", []string{"depends on", "runs on"}[i], "db-01"))
+		h.mustImport(t, cmdb.ImportOptions{}, seen("1", map[string]string{"version": fmt.Sprint(i)}))
+		store.listen(nil)
+		require.Empty(t, read)
+	}
+}
+
 // lagging is a store whose log can be read later than its streams, as a store of
 // several writers may be.
 type lagging struct {

@@ -95,7 +95,9 @@ func (c *Change) apply(payload any) {
 		c.Acted = with(c.Acted, e.By, e.For)
 	case Implemented:
 		c.Work = &e
-		c.Acted = with(c.Acted, e.By, e.For)
+		if c.Started != nil { // otherwise By reports what others did
+			c.Acted = with(c.Acted, e.By, e.For)
+		}
 	case Reviewed:
 		c.Reviewed = &e
 	case Held:

@@ -167,6 +167,7 @@ func (d *decision) review(c Review) {
 	for _, f := range c.FollowUps {
 		d.newTask(Task{Title: f.Title, Kind: f.Kind, Assignee: f.Assignee, Group: f.Group, FollowUp: true})
 	}
+	d.stillVotable()
 	d.auto()
 }
 

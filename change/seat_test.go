@@ -11,8 +11,8 @@ import (
 	"github.com/rollforward/rollforward/internal/workflow"
 )
 
-// asked submits a change under a stage with these candidates and returns its approval.
-func asked(t *testing.T, h *house, r change.Raise, candidates ...change.Candidate) (change.Change, change.Approval) {
+// seated submits a change under a stage with these candidates and returns its approval.
+func seated(t *testing.T, h *house, r change.Raise, candidates ...change.Candidate) (change.Change, change.Approval) {
 	h.publish(asking(change.Stage{Name: "vote", Rule: change.Rule{Counting: change.All}, Candidates: candidates}))
 	c := h.raise(r, change.Submit{})
 	a, ok := c.Approval("vote")
@@ -47,7 +47,7 @@ func TestSeatsOfPeopleGroupsAndRoles(t *testing.T) {
 		"each of two groups that meet": {[]change.Candidate{{Group: "dba", EachMember: true}, {Role: "manager", EachMember: true}}, []workflow.Seat{seat("person ann", "ann"), seat("person dot", "dot"), seat("person ed", "ed"), seat("person max", "max")}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, a := asked(t, open(t, memory.New(), everybody, people), plain("asking"), c.candidates...)
+			_, a := seated(t, open(t, memory.New(), everybody, people), plain("asking"), c.candidates...)
 			require.Equal(t, c.seats, a.Seats)
 		})
 	}
@@ -58,7 +58,7 @@ func TestSeatsOfPeopleGroupsAndRoles(t *testing.T) {
 func TestAGroupVotesThroughOneMember(t *testing.T) {
 	people := knowing(change.People{Groups: map[string][]string{"dba": {"ed", "dot"}, "net": {"dot", "ned"}}})
 	h := open(t, memory.New(), everybody, people)
-	c, a := asked(t, h, plain("asking"), change.Candidate{Group: "dba"}, change.Candidate{Group: "net"}, change.Candidate{Person: "bob"})
+	c, a := seated(t, h, plain("asking"), change.Candidate{Group: "dba"}, change.Candidate{Group: "net"}, change.Candidate{Person: "bob"})
 	require.Len(t, a.Seats, 3)
 	c = h.approve(person("dot"), c.ID, "vote")
 	a, _ = c.Approval("vote")
@@ -71,7 +71,7 @@ func TestAGroupVotesThroughOneMember(t *testing.T) {
 func TestASeatThatIsLeftIsVotedByWhoHasAnotherOneToo(t *testing.T) {
 	people := knowing(change.People{Groups: map[string][]string{"dba": {"ed", "dot"}, "net": {"dot", "ned"}}})
 	h := open(t, memory.New(), everybody, people)
-	c, _ := asked(t, h, plain("asking"), change.Candidate{Group: "dba"}, change.Candidate{Group: "net"})
+	c, _ := seated(t, h, plain("asking"), change.Candidate{Group: "dba"}, change.Candidate{Group: "net"})
 	h.approve(person("ed"), c.ID, "vote")
 	c = h.approve(person("dot"), c.ID, "vote")
 	a, _ := c.Approval("vote")
@@ -90,7 +90,7 @@ func TestTheTeamsThatOwnTheDeclaredCIsAreAsked(t *testing.T) {
 	require.NoError(t, err)
 	r := plain("asking")
 	r.Content.CIs = []string{"db-01", "db-02", "web-01", "cache-01"}
-	c, a := asked(t, h, r, change.Candidate{Owners: true})
+	c, a := seated(t, h, r, change.Candidate{Owners: true})
 	require.Equal(t, []workflow.Seat{seat("owners team-db", "dot", "ed"), seat("owners team-web", "wim")}, a.Seats)
 	require.Equal(t, []workflow.Excluded{{Seat: "owners team-cache", Why: "it has no members"}}, a.Excluded)
 

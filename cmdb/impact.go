@@ -74,17 +74,17 @@ type Reached struct {
 
 // Step is one relation on a path.
 type Step struct {
-	From     string // the CI nearer to the cause
-	Relation string // read from From to To: "used by"
-	To       string
+	From     string `json:"from"`     // the CI nearer to the cause
+	Relation string `json:"relation"` // read from From to To: "used by"
+	To       string `json:"to"`
 }
 
 // Degraded is a pool that lost members and still has enough: redundancy lost.
 type Degraded struct {
-	CI      string
-	Members int // in the pool
-	Failed  int // of them
-	Spare   int // how many more may fail
+	CI      string `json:"ci"`
+	Members int    `json:"members"` // in the pool
+	Failed  int    `json:"failed"`  // of them
+	Spare   int    `json:"spare"`   // how many more may fail
 }
 
 // Impact follows the relations that carry impact from the given CIs, all of

@@ -148,7 +148,7 @@ func (c Complete) applied(content Content) []cmdb.Delta {
 // unknownChanges finds the changes that an order names and that there are not.
 func (s *Service) unknownChanges(ctx context.Context, c Content, f *facts) error {
 	for i, o := range c.Order {
-		if i >= maxList || len(o.Change) > maxID || o.Change == "" {
+		if i >= maxList || !nameable(o.Change) {
 			f.unknown = append(f.unknown, o.Change)
 			continue
 		}

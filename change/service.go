@@ -7,12 +7,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/rollforward/rollforward/cmdb"
 	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/eventstore/command"
 	"github.com/rollforward/rollforward/eventstore/follow"
-	"github.com/rollforward/rollforward/internal/workflow"
 )
 
 // Config is what a Service stands on. Door, Store, Registry, Follower, CMDB and
@@ -202,7 +202,7 @@ func (s *Service) raise(tx *command.Tx, r Raise, then []Command) (Change, error)
 		return Change{}, err
 	}
 	taken := false
-	if r.Unique && r.External != "" && len(r.External) <= maxID {
+	if r.Unique && nameable(r.External) {
 		version, err := tx.Check(externalStream(r.External))
 		if err != nil {
 			return Change{}, err
@@ -236,13 +236,19 @@ func (s *Service) raise(tx *command.Tx, r Raise, then []Command) (Change, error)
 	return c, nil
 }
 
+// nameable reports whether a stream can be named by what somebody sent. What
+// cannot be names nothing that there is.
+func nameable(id string) bool {
+	return id != "" && len(id) <= maxID && utf8.ValidString(id) && strings.IndexByte(id, 0) < 0
+}
+
 func externalStream(reference string) string { return "external-" + reference }
 
 // chosen returns the model and the template that a raise is made under, at their
 // versions in force, which it pins; nil where there are none.
 func (s *Service) chosen(tx *command.Tx, r *Raise) (*model, *TemplateVersion, error) {
 	var t *TemplateVersion
-	if r.Template != "" && len(r.Template) <= 64 {
+	if nameable(r.Template) {
 		all, err := templateFolder.Load(tx.Tx, templateStream(r.Template))
 		if err != nil {
 			return nil, nil, err
@@ -260,7 +266,7 @@ func (s *Service) chosen(tx *command.Tx, r *Raise) (*model, *TemplateVersion, er
 			r.Model = t.Text.Model
 		}
 	}
-	if len(r.Model) > workflow.MaxName {
+	if !nameable(r.Model) {
 		return nil, t, nil
 	}
 	version, err := tx.Check(modelStream(r.Model))
@@ -273,7 +279,7 @@ func (s *Service) chosen(tx *command.Tx, r *Raise) (*model, *TemplateVersion, er
 
 // do is the unit of work of commands on a change.
 func (s *Service) do(tx *command.Tx, id string, commands []Command) (c Change, err error) {
-	if id == "" || len(id) > maxID || strings.IndexByte(id, 0) >= 0 {
+	if !nameable(id) {
 		return Change{}, command.Refuse(command.Refusal{Kind: command.Malformed, Rule: "unknown-change", Field: "change",
 			Reason: fmt.Sprintf("%.50q is no ID of a change", id), Remedy: "check it"})
 	}

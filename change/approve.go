@@ -85,7 +85,8 @@ func (d *decision) enteredPhases() []workflow.Phase {
 // ask requests the stages of a phase whose turn it is: all of them where they run
 // together, otherwise the first that is not approved.
 func (d *decision) ask(phase workflow.Phase) {
-	for _, a := range slices.Clone(d.Approvals) {
+	for _, listed := range slices.Clone(d.Approvals) {
+		a, _ := d.Approval(listed.Stage.Name) // as it is after what was requested before it
 		if a.Phase != phase.Name {
 			continue
 		}
@@ -95,14 +96,15 @@ func (d *decision) ask(phase workflow.Phase) {
 		case workflow.NotRequested:
 			d.request(phase, a)
 		}
-		if !phase.Together || !d.clear() {
+		if !phase.Together || !d.clear() || d.Unauthorized != nil {
 			return
 		}
 	}
 }
 
 // request asks people for their approval. A stage that nobody can decide is not
-// opened: the command is refused.
+// opened: the command is refused, or, where the model has no planning to return
+// to, the stage is.
 func (d *decision) request(phase workflow.Phase, a Approval) {
 	stage := a.Stage
 	seats, excluded := workflow.Seats(stage, stage.Candidates, d.resolved, d.barred("approver"))
@@ -110,6 +112,13 @@ func (d *decision) request(phase workflow.Phase, a Approval) {
 		var left []string
 		for _, x := range excluded {
 			left = append(left, strings.TrimSpace(x.Person+" "+x.Seat)+": "+x.Why)
+		}
+		if !d.model.plans() {
+			// What has happened already can be recorded, also where nobody is there to
+			// approve it: it is left to the review.
+			d.record(StageRequested{Phase: phase.Name, Stage: stage, Round: a.Round + 1, Seats: seats, Excluded: excluded, Scope: d.Scope, At: d.now})
+			d.stageRefused(a, workflow.Rejected, "nobody can approve it: "+tally.Why)
+			return
 		}
 		d.refuse("no-candidates", "stage %q cannot be approved by anybody: %s; left out: %s", "name candidates who may approve, or other implementers",
 			stage.Name, tally.Why, list(left))
@@ -283,14 +292,10 @@ func (d *decision) stillVotable() {
 		if a.State != workflow.Requested && a.State != workflow.OnHold {
 			continue
 		}
-		var seats []workflow.Seat
-		lost := ""
-		for _, s := range a.Seats {
-			voted := slices.ContainsFunc(a.Votes, func(v workflow.Vote) bool { return slices.Contains(v.Seats, s.Name) })
-			if voted || slices.ContainsFunc(s.Voters, func(p string) bool { return barred(p) == "" }) {
-				seats = append(seats, s)
-			} else {
-				lost = s.Name
+		lost := 0 // seats that have not voted, and nobody could vote any more
+		for _, seat := range a.Seats {
+			if !voted(a, seat) && !slices.ContainsFunc(seat.Voters, func(p string) bool { return barred(p) == "" }) {
+				lost++
 			}
 		}
 		missing := ""
@@ -299,7 +304,7 @@ func (d *decision) stillVotable() {
 				missing = p
 			}
 		}
-		if tally := workflow.Count(a.Stage.Rule, a.Stage.Required, seats, a.Votes); lost != "" && tally.State == workflow.Rejected || missing != "" {
+		if tally := a.Tally(); lost > 0 && tally.Accepted+tally.Waiting-lost < tally.Needed || missing != "" {
 			d.refuse("approval-impossible", "stage %q could then no longer be approved, since an approver is not an implementer", "let somebody else do it, or wait for the approval", a.Stage.Name)
 		}
 	}

@@ -1,5 +1,7 @@
 package change
 
+import "github.com/rollforward/rollforward/eventstore/command"
+
 // Without takes one guard out of s, so that tests can show that they notice.
 func Without(s *Service, guard string) { s.without = guard }
 
@@ -11,3 +13,30 @@ func Evolve(c Change, payload any) Change { return evolve(c, payload) }
 
 // Vocabulary is what models of changes may speak of.
 var Vocabulary = vocabulary
+
+// Normal returns a content as it is recorded.
+func Normal(c Content) Content { return c.normal() }
+
+// Problems returns what no change can be about.
+func Problems(c Content) []command.Refusal {
+	d := &decision{}
+	d.content(c)
+	return d.refused
+}
+
+// Scope returns the digest of what is material by default.
+func Scope(c Content) string { return scopeOf(c, material) }
+
+// Say returns an event as a sentence.
+func Say(c Change, payload any) string {
+	says, _ := say(c, payload)
+	return says
+}
+
+// Get returns a change as the list hands it out.
+func (l *List) Get(id string) Change {
+	if one := l.changes[id]; one != nil {
+		return one.change
+	}
+	return Change{}
+}

@@ -125,10 +125,60 @@ func checkModel(m Model, expressions Expressions) error {
 		faults = append(faults, workflow.Fault{Rule: "return-impossible", Where: "authority",
 			Reason: "what is rejected before it starts returns to planning, and there is no phase of kind plan: add one"})
 	}
+	faults = append(faults, barred(m)...)
 	if len(faults) == 0 {
 		return nil
 	}
 	return &ModelError{Model: m.Name, Faults: faults}
+}
+
+// barred finds the phases from which the end may be out of reach: those that
+// cannot be cancelled, and that no way leads on from whose conditions people can
+// make hold there and then.
+func barred(m Model) []workflow.Fault {
+	phases := map[string]Phase{}
+	plans := false
+	for _, p := range m.Phases {
+		phases[p.Name] = p
+		plans = plans || p.Kind == KindPlan
+	}
+	can := map[Kind][]string{ // guards that people can make hold in a phase of this kind
+		KindAssess: {"assessed", "decided", "tasks-closed"}, KindAuthorize: {"assessed", "decided", "tasks-closed"},
+		KindImplement: {"tasks-closed"}, KindReview: {"tasks-closed", "reviewed"},
+	}
+	free := func(t Transition) bool {
+		from, to := phases[t.From], phases[t.To]
+		for _, guard := range slices.Concat(t.Guards, to.Gates) {
+			if !slices.Contains(can[from.Kind], guard) {
+				return false
+			}
+		}
+		for _, field := range t.Requires {
+			if !slices.Contains(from.Edits, "*") && !slices.Contains(from.Edits, field) {
+				return false
+			}
+		}
+		return t.When == ""
+	}
+	ends := map[string]bool{}
+	for _, p := range m.Phases {
+		ends[p.Name] = p.Kind == KindClosed
+	}
+	for range m.Phases { // as far as the longest way
+		for _, t := range m.Transitions {
+			ends[t.From] = ends[t.From] || ends[t.To] && free(t)
+		}
+	}
+	var faults []workflow.Fault
+	for _, p := range m.Phases {
+		late := p.Kind == KindImplement || p.Kind == KindReview
+		if (late || !plans && p.Kind != KindCanceled) && !ends[p.Name] {
+			faults = append(faults, workflow.Fault{Rule: "end-barred", Where: fmt.Sprintf("phase %q", p.Name),
+				Reason: "every way on to a closed phase has a condition that may never hold any more: leave one way whose fields can be edited here, whose guards are " +
+					list(can[p.Kind]) + ", and which has no expression"})
+		}
+	}
+	return faults
 }
 
 // model is a published version of a model, as decisions use it. It never changes.

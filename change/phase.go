@@ -135,7 +135,7 @@ func (d *decision) conditions(t workflow.Transition, verb string) []command.Refu
 		d.stagesApproved()
 	}
 	switch {
-	case to == KindImplement:
+	case to == KindImplement && d.Kind != KindImplement:
 		d.mayStart()
 	case to == KindClosed:
 		d.mayClose()

@@ -181,7 +181,7 @@ func (d *decision) close() {
 // review (DOMAIN 1.1), unless it was started without authorisation, which is not
 // made undone by a cancellation.
 func (d *decision) cancellable() bool {
-	return d.Open() && d.model.canceled() != "" && d.Kind != KindReview && d.Work == nil &&
+	return d.Open() && d.model.canceled() != "" && d.model.plans() && d.Kind != KindReview && d.Work == nil &&
 		(d.Started == nil || d.Authorized != nil || !d.on("retrospective"))
 }
 

@@ -43,7 +43,8 @@ func (c *check) paths() {
 			c.fault("no-cancel", at, "there are %d phases of the kind %q, and canceling leads to one: keep one", canceled, c.v.Canceled)
 		}
 	}
-	if c.v.Canceled != "" && canceled == 0 && mayCancel != "" {
+	// What was never planned here, but found to have happened, cannot be given up.
+	if c.v.Canceled != "" && canceled == 0 && mayCancel != "" && len(g.where(c.v.Plan)) > 0 {
 		c.fault("no-cancel", "model", "an item can be canceled in %q, and no phase is of the kind %q: add one; it needs no transitions", mayCancel, c.v.Canceled)
 	}
 	for _, t := range c.m.Transitions {

@@ -60,11 +60,10 @@ func FuzzEvolve(f *testing.F) {
 			life = append(life, append([]byte(e.Type+" "), e.Data...))
 		}
 	}
-	f.Add(bytes.Join(life, []byte("\n")))
-	slices.Reverse(life)
-	f.Add(bytes.Join(life, []byte("\n")))
-	for _, line := range life {
-		f.Add(line)
+	for some := range slices.Chunk(life, 8) {
+		f.Add(bytes.Join(some, []byte("\n")))
+		slices.Reverse(some)
+		f.Add(bytes.Join(some, []byte("\n")))
 	}
 	f.Add([]byte("change.moved {\"back\":true}\nchange.voted {\"stage\":\"x\"}\nchange.resumed {}\nchange.task-changed {\"id\":-1}\nchange.task-changed {\"id\":1}"))
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -73,7 +72,7 @@ func FuzzEvolve(f *testing.F) {
 		version := uint64(0)
 		for line := range bytes.SplitSeq(data, []byte("\n")) {
 			name, payload, _ := bytes.Cut(line, []byte(" "))
-			if _, known := payloads[string(name)]; !known {
+			if _, known := payloads[string(name)]; !known || version == 20 { // a longer input finds no more, only slower
 				continue
 			}
 			version++

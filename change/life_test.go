@@ -155,8 +155,7 @@ func TestWhatWasRecordedOnceIsReadForEver(t *testing.T) {
 	require.Equal(t, "15.2", ci.Attributes["version"])
 
 	// The engine goes on from there.
-	var now *house
-	now = open(t, h.Store(), everybody, evaluating(words{}))
+	now := open(t, h.Store(), everybody, evaluating(words{}))
 	now.clock.pass(48 * time.Hour)
 	all, err := now.changes.List(t.Context(), change.Filter{Ended: true})
 	require.NoError(t, err)

@@ -692,7 +692,7 @@ func TestOneWalkThatIsAskedFor(t *testing.T) {
 
 // strolls makes walks with seeds from 1 on until one finds something, and returns
 // how many it took, and what kinds of phase they came to.
-func strolls(t testing.TB, n int, without string) (took uint64, found error, reached map[change.Kind]int) {
+func strolls(t testing.TB, n int, without string) (took uint64, reached map[change.Kind]int, found error) {
 	var next atomic.Uint64
 	var mu sync.Mutex
 	reached = map[change.Kind]int{}
@@ -720,14 +720,14 @@ func strolls(t testing.TB, n int, without string) (took uint64, found error, rea
 		})
 	}
 	walkers.Wait()
-	return took, found, reached
+	return took, reached, found
 }
 
 // Random people send random commands to changes of random sound models.
 func TestRandomWalksBreakNoRuleAtFullSize(t *testing.T) {
 	n := walks(t, 150, 5_000)
 	begin := time.Now()
-	_, found, reached := strolls(t, n, "")
+	_, reached, found := strolls(t, n, "")
 	require.NoError(t, found)
 	t.Logf("%d walks from seed 1 in %v; came to implement %d, review %d, closed %d, canceled %d", n, time.Since(begin).Round(time.Second),
 		reached[change.KindImplement], reached[change.KindReview], reached[change.KindClosed], reached[change.KindCanceled])
@@ -750,7 +750,7 @@ func TestEveryGuardThatIsTakenOutIsCaughtAtFullSize(t *testing.T) {
 		guards = guards[:3]
 	}
 	for _, guard := range guards {
-		took, found, _ := strolls(t, 3_000, guard)
+		took, _, found := strolls(t, 3_000, guard)
 		var v violation
 		if !errors.As(found, &v) {
 			t.Errorf("%-22s is not missed by any of 3000 walks", guard)

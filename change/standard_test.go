@@ -286,3 +286,33 @@ func TestBadTemplatesAreRefusedByName(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, all)
 }
+
+// DOMAIN 1.1: no approval stage unless the template says so: a model of one's own whose
+// authority is a template can have stages on top.
+func TestStagesOfAStandardModelComeOnTopOfItsTemplate(t *testing.T) {
+	h := open(t, memory.New(), everybody).estate()
+	m := asking(stage("peer", change.Rule{Counting: change.First}, "bob"))
+	m.Name, m.Authority = "checked", change.AuthorityTemplate
+	h.publish(m)
+	ctx := t.Context()
+	text := patch()
+	text.Model = "checked"
+	_, err := h.changes.ProposeTemplate(ctx, carol, "patch-db", text)
+	require.NoError(t, err)
+	_, err = h.changes.ApproveTemplate(ctx, bob, "patch-db", 1)
+	require.NoError(t, err)
+	_, err = h.changes.PublishTemplate(ctx, carol, "patch-db", 1)
+	require.NoError(t, err)
+
+	c := h.raise(patching(), change.Submit{})
+	require.Equal(t, "checked", c.Model)
+	require.Equal(t, "authorize", c.Phase)
+	require.Nil(t, c.Authorized)
+	h.refused("authorized", dave, c.ID, change.Start{})
+	c = h.approve(bob, c.ID, "peer")
+	require.Equal(t, "template patch-db v1, stages peer", c.Authorized.By)
+	c = h.do(alice, c.ID, change.Edit{Set: change.Content{Window: change.Between(monday, monday.Add(time.Hour))}})
+	require.Equal(t, "authorize", c.Phase, "what a stage approved is voided by an edit, within the template too")
+	h.approve(bob, c.ID, "peer")
+	h.do(dave, c.ID, change.Start{})
+}

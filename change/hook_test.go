@@ -23,14 +23,25 @@ import (
 
 // hooks are every hook of an engine in one: each works until it is told to fail.
 type hooks struct {
-	fails map[string]func(ctx context.Context) error // by the hook's name
+	fails atomic.Pointer[failing] // a hook that was too late may still look
 	calls atomic.Int64
+}
+
+// failing is how one hook fails.
+type failing struct {
+	hook string
+	way  func(ctx context.Context) error
+}
+
+// fail lets one hook fail from now on; "" lets all work.
+func (h *hooks) fail(hook string, way func(ctx context.Context) error) {
+	h.fails.Store(&failing{hook, way})
 }
 
 func (h *hooks) call(ctx context.Context, name string) error {
 	h.calls.Add(1)
-	if fail := h.fails[name]; fail != nil {
-		return fail(ctx)
+	if f := h.fails.Load(); f != nil && f.hook == name {
+		return f.way(ctx)
 	}
 	return nil
 }
@@ -77,7 +88,7 @@ func (c condition) Holds(map[string]any) (bool, error) {
 
 // hooked is an engine of hooks only.
 func hooked(t testing.TB, store eventstore.Store) (*house, *hooks) {
-	all := &hooks{fails: map[string]func(context.Context) error{}}
+	all := &hooks{}
 	h := open(t, store, func(c *change.Config, d *command.Config) {
 		c.Risk, c.Directory, c.Expressions, c.Priority = all, all, all, all
 		d.Authorizer, d.HookTimeout, d.Logger = all, 20*time.Millisecond, slog.New(slog.DiscardHandler)
@@ -113,8 +124,8 @@ func TestAHookThatFailsRefusesTheCommand(t *testing.T) {
 	for name, way := range ways {
 		for _, hook := range []string{"risk", "group", "role", "authorizer", "compile", "condition"} {
 			t.Run(hook+" "+name, func(t *testing.T) {
-				all.fails = map[string]func(context.Context) error{hook: way}
-				defer func() { all.fails = nil }()
+				all.fail(hook, way)
+				defer all.fail("", nil)
 				h.untouched(func() {
 					why, err := h.changes.Why(t.Context(), alice, c.ID, change.Submit{})
 					require.NoError(t, err)
@@ -133,16 +144,16 @@ func TestAHookThatFailsRefusesTheCommand(t *testing.T) {
 			})
 		}
 		t.Run("priority "+name, func(t *testing.T) {
-			all.fails = map[string]func(context.Context) error{"priority": way}
-			defer func() { all.fails = nil }()
+			all.fail("priority", way)
+			defer all.fail("", nil)
 			ranked, unranked, err := h.changes.Backlog(t.Context())
 			require.ErrorIs(t, err, command.ErrUnavailable)
 			require.Empty(t, ranked)
 			require.Empty(t, unranked, "what could not be ranked is no empty backlog")
 		})
 		t.Run("compile, when a model is published, "+name, func(t *testing.T) {
-			all.fails = map[string]func(context.Context) error{"compile": way}
-			defer func() { all.fails = nil }()
+			all.fail("compile", way)
+			defer all.fail("", nil)
 			h.untouched(func() {
 				_, err := h.changes.Publish(t.Context(), carol, judged())
 				require.Error(t, err)
@@ -151,12 +162,12 @@ func TestAHookThatFailsRefusesTheCommand(t *testing.T) {
 			})
 		})
 	}
-	all.fails = map[string]func(context.Context) error{"policy": ways["fails"]}
+	all.fail("policy", ways["fails"])
 	h.untouched(func() {
 		_, err := h.changes.Do(t.Context(), alice, c.ID, change.Submit{})
 		refusedBy(t, err, command.ErrUnavailable, "hook-panicked")
 	})
-	all.fails = nil
+	all.fail("", nil)
 	c = h.do(alice, c.ID, change.Submit{})
 	require.Equal(t, "authorize", c.Phase, "when they work it goes on")
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/rollforward/rollforward"
 	"github.com/rollforward/rollforward/change"
 	"github.com/rollforward/rollforward/eventstore/sqlite"
+	"github.com/rollforward/rollforward/internal/race"
 )
 
 // With these a test binary is a process that raises changes on a file and prints
@@ -83,9 +84,12 @@ func raiseOn(path, count string) error {
 	}
 }
 
-func TestProcessesThatRaiseOnOneFileLeaveNoGap(t *testing.T) {
+func TestProcessesThatRaiseOnOneFileLeaveNoGapAtFullSize(t *testing.T) {
 	path := file(t)
-	const each = 500
+	each := 500
+	if race.Enabled {
+		each = 100
+	}
 	var mu sync.Mutex
 	ids := map[string]int{}
 	var children sync.WaitGroup

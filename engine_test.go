@@ -229,12 +229,16 @@ func TestNobodysApprovalCoversAScopeHeDidNotName(t *testing.T) {
 	_, err = e.Changes.Do(t.Context(), carol, c.ID, change.Assess{Level: "low", Why: "small"})
 	require.NoError(t, err)
 
+	rounds := 40
+	if race.Enabled {
+		rounds = 12
+	}
 	var votes, edits, stale atomic.Int32
 	var people sync.WaitGroup
 	for i, name := range members {
 		people.Go(func() {
 			actor := command.As(name)
-			for n := range 40 {
+			for n := range rounds {
 				seen, err := e.Changes.Get(context.Background(), c.ID)
 				if err != nil {
 					t.Error(err)
@@ -378,7 +382,7 @@ func TestAKeyGivesOneEffectAndTheSameAnswerAlsoAfterARestart(t *testing.T) {
 func TestAFloodOfDenialsLeavesFewEventsAndDisturbsNobodyAtFullSize(t *testing.T) {
 	flood := 100_000
 	if race.Enabled {
-		flood = 5_000
+		flood = 1_000
 	}
 	store := openFile(t, file(t))
 	e := open(t, store)

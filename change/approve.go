@@ -250,7 +250,12 @@ func (d *decision) stageRefused(a Approval, state workflow.State, why string) {
 func (d *decision) cancelStages(why string) {
 	for _, a := range slices.Clone(d.Approvals) {
 		switch a.State {
-		case workflow.Requested, workflow.OnHold, workflow.NotRequested:
+		case workflow.NotRequested:
+			if !slices.Contains(d.Path, a.Phase) {
+				continue // of a round before the change was planned anew
+			}
+			fallthrough
+		case workflow.Requested, workflow.OnHold:
 			d.record(StageDecided{Stage: a.Stage.Name, State: workflow.Cancelled, Why: why})
 		}
 	}

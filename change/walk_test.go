@@ -552,9 +552,9 @@ func (w *walk) nearer(c change.Change) bool {
 			tries = append(tries, change.Advance{To: to})
 		}
 	default:
-		tries = append(tries, change.Cancel{Reason: "the walk ends"})
 		if slices.ContainsFunc(w.oracles[c.ID].model.Phases, func(p change.Phase) bool { return p.Kind == change.KindPlan }) {
-			break // it can be cancelled, or the walk finds that it cannot
+			tries = nil // it can be cancelled, or the walk finds that it cannot
+			break
 		}
 		if c.Risk == nil {
 			tries = append(tries, change.Assess{Level: "high", Why: "the walk ends"})
@@ -581,6 +581,7 @@ func (w *walk) nearer(c change.Change) bool {
 			}
 		}
 	}
+	tries = append(tries, change.Cancel{Reason: "the walk ends"})
 	for _, cmd := range tries {
 		for _, who := range slices.Concat(spare, crowd) {
 			why, err := w.changes.Why(context.Background(), command.As(who), c.ID, cmd)

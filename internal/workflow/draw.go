@@ -88,9 +88,12 @@ func (m Model) DOT(v Vocabulary) string {
 	return b.String()
 }
 
-// about says in one line what p is and asks for.
+// about says in one line what p is, what holds to enter it, and what it asks for.
 func (p Phase) about() string {
 	line := string(p.Kind)
+	if len(p.Gates) > 0 {
+		line += ", behind " + strings.Join(p.Gates, ", ")
+	}
 	if names := p.stages(); len(names) > 0 {
 		line += ", asks " + strings.Join(names, ", ")
 	}

@@ -49,6 +49,8 @@ func TestWhatIsNotThereIsNotDrawn(t *testing.T) {
 	m := workflow.Model{Phases: []workflow.Phase{{Name: "a"}}, Transitions: []workflow.Transition{{From: "a", To: "lost"}, {From: "lost", To: "a"}}}
 	require.NotContains(t, m.Mermaid(vocabulary()), "lost")
 	require.NotContains(t, m.DOT(vocabulary()), "lost")
+	require.NotContains(t, m.Mermaid(vocabulary()), "p0 --> p0")
+	require.NotContains(t, m.DOT(vocabulary()), "p0 -> p0")
 }
 
 var (

@@ -17,6 +17,8 @@ func TestAGateNamesAGuardThatExists(t *testing.T) {
 	v := workflow.Vocabulary{Review: []workflow.Kind{"review"}, Final: []workflow.Kind{"closed"}, Guards: []string{"reviewed"}}
 	require.NoError(t, m.Validate(v))
 	require.Contains(t, m.String(), "reviewed")
+	require.Contains(t, m.Mermaid(v), "p1 : closed, behind reviewed\n")
+	require.Contains(t, m.DOT(v), `[label="closed\nclosed, behind reviewed", peripheries=2]`)
 	m.Phases[1].Gates = []string{"reviewed", "blessed"}
 	var broken *workflow.ModelError
 	require.ErrorAs(t, m.Validate(v), &broken)

@@ -16,11 +16,17 @@ func TestLookingUpPhasesStagesAndTransitions(t *testing.T) {
 	p, ok := m.Phase("assess")
 	require.True(t, ok)
 	require.Equal(t, workflow.Kind("assess"), p.Kind)
+	p, ok = m.Phase("draft")
+	require.True(t, ok)
+	require.Equal(t, workflow.Kind("plan"), p.Kind)
 	_, ok = m.Phase("nowhere")
 	require.False(t, ok)
 	s, ok := m.Stage("cab")
 	require.True(t, ok)
 	require.Equal(t, "Change advisory board", s.Title)
+	s, ok = m.Stage("technical")
+	require.True(t, ok)
+	require.Equal(t, "technical", s.Name)
 	_, ok = m.Stage("legal")
 	require.False(t, ok)
 
@@ -51,6 +57,9 @@ func TestImplicitWaysAreToReturnFromAuthorizePhasesAndToCancelBeforeReview(t *te
 	require.Equal(t, []workflow.Transition{way("assess", "idea"), way("authorize", "idea")}, m.Implicit(vocabulary()),
 		"to the first of two plan phases, and nowhere if none is canceled")
 	require.Empty(t, m.Implicit(workflow.Vocabulary{}))
+
+	m.Phases = []workflow.Phase{{Name: "canceled", Kind: "canceled"}, {Name: "authorize", Kind: "authorize"}}
+	require.Equal(t, []workflow.Transition{way("authorize", "canceled")}, m.Implicit(vocabulary()), "wherever the canceled phase stands")
 }
 
 func TestWhatAnEditVoids(t *testing.T) {

@@ -30,7 +30,7 @@ const (
 //	final-with-exit          no transition leads out of a final phase
 //	final-with-work          a final phase opens no tasks and asks for no stages
 //	automatic-loop           automatic transitions form no circle, whatever their conditions
-//	no-cancel                where an item is planned there is one phase for what is given up
+//	no-cancel                what is planned or carried out can be given up, in one phase
 //	cancel-after-review      no transition leads from a review to the canceled phase
 //	unknown-guard, unknown-field, bad-expression
 //	stage-twice, unknown-stage, unused-stage

@@ -43,8 +43,10 @@ func (c *check) paths() {
 			c.fault("no-cancel", at, "there are %d phases of the kind %q, and canceling leads to one: keep one", canceled, c.v.Canceled)
 		}
 	}
-	// What was never planned here, but found to have happened, cannot be given up.
-	if c.v.Canceled != "" && canceled == 0 && mayCancel != "" && len(g.where(c.v.Plan)) > 0 {
+	// What is neither planned nor carried out here, but was found to have happened,
+	// cannot be given up.
+	ours := len(g.where(c.v.Plan)) > 0 || len(g.where(c.v.Implement)) > 0
+	if c.v.Canceled != "" && canceled == 0 && mayCancel != "" && ours {
 		c.fault("no-cancel", "model", "an item can be canceled in %q, and no phase is of the kind %q: add one; it needs no transitions", mayCancel, c.v.Canceled)
 	}
 	for _, t := range c.m.Transitions {

@@ -30,6 +30,9 @@ func TestSoundModelsHaveNoFaults(t *testing.T) {
 	unauthorized.Phases = slices.Delete(slices.Delete(unauthorized.Phases, 2, 3), 0, 1)
 	unauthorized.Transitions = []workflow.Transition{{From: "authorize", To: "review"}, {From: "review", To: "closed"}}
 
+	found := unauthorized // and never to be given up, since it has happened
+	found.Phases = found.Phases[:3]
+
 	registered := workflow.Model{
 		Name: "registered", Authority: workflow.AuthorityElsewhere,
 		Phases:      []workflow.Phase{{Name: "recorded", Kind: "review"}, {Name: "closed", Kind: "closed"}},
@@ -62,7 +65,7 @@ func TestSoundModelsHaveNoFaults(t *testing.T) {
 		Transitions: []workflow.Transition{{From: "look", To: "do"}, {From: "do", To: "closed"}},
 	}
 
-	for _, m := range []workflow.Model{normal(), emergency(), standard, unauthorized, registered, authorizedLate, canceledOnly, aside, people, unasked} {
+	for _, m := range []workflow.Model{normal(), emergency(), standard, unauthorized, found, registered, authorizedLate, canceledOnly, aside, people, unasked} {
 		require.NoError(t, m.Validate(vocabulary()), m.Name)
 	}
 }
@@ -120,6 +123,10 @@ var faults = []struct {
 		m.Phases = append(m.Phases, workflow.Phase{Name: "island", Kind: "scheduled"})
 		m.Transitions = append(m.Transitions, workflow.Transition{From: "island", To: "implement"})
 	}, []string{`unreachable-phase at phase "island"`}},
+	{"unreachable-phase", normal, "an island that nowhere leads to", func(m *workflow.Model) {
+		m.Phases = append(m.Phases, workflow.Phase{Name: "island", Kind: "scheduled"})
+		m.Transitions = append(m.Transitions, workflow.Transition{From: "island", To: "implement"}, workflow.Transition{From: "nowhere", To: "island"})
+	}, []string{`unknown-phase at transition "nowhere" to "island"`, `unreachable-phase at phase "island"`}},
 	{"dead-end", normal, "triage that leads nowhere", func(m *workflow.Model) {
 		m.Phases = append(m.Phases, workflow.Phase{Name: "triage", Kind: "plan"})
 		m.Transitions = append(m.Transitions, workflow.Transition{From: "draft", To: "triage"})
@@ -148,6 +155,13 @@ var faults = []struct {
 		m.Transitions = append(m.Transitions, workflow.Transition{From: "scheduled", To: "scheduled", Automatic: true, Guards: []string{"not-held"}})
 	}, []string{`automatic-loop at phase "scheduled"`}},
 	{"no-cancel", normal, "no canceled phase", func(m *workflow.Model) { m.Phases = m.Phases[:7] }, []string{`no-cancel at model`}},
+	{"no-cancel", normal, "no canceled phase, and no plan", func(m *workflow.Model) {
+		*m = workflow.Model{
+			Name: "at once", Authority: workflow.AuthorityTemplate,
+			Phases:      []workflow.Phase{{Name: "do", Kind: "implement"}, {Name: "closed", Kind: "closed"}},
+			Transitions: []workflow.Transition{{From: "do", To: "closed"}},
+		}
+	}, []string{`no-cancel at model`}},
 	{"no-cancel", normal, "two canceled phases", func(m *workflow.Model) {
 		m.Phases = append(m.Phases, workflow.Phase{Name: "withdrawn", Kind: "canceled"})
 		m.Transitions = append(m.Transitions, workflow.Transition{From: "draft", To: "withdrawn"})
@@ -343,6 +357,13 @@ var faults = []struct {
 		m.Phases[0], m.Phases[1] = m.Phases[1], m.Phases[0]
 		m.Transitions[0] = workflow.Transition{From: "draft", To: "implement"}
 	}, []string{`implement-without-authority at phase "closed"`}},
+	{"implement-without-authority", emergency, "closed at once", func(m *workflow.Model) {
+		m.Transitions = append(m.Transitions, workflow.Transition{From: "draft", To: "closed"})
+	}, []string{`implement-without-authority at phase "closed"`}},
+	{"no-review-before-close", emergency, "implemented first, and closed", func(m *workflow.Model) {
+		m.Phases = append([]workflow.Phase{{Name: "now", Kind: "implement"}}, m.Phases...)
+		m.Transitions = append(m.Transitions, workflow.Transition{From: "now", To: "authorize"}, workflow.Transition{From: "authorize", To: "now"}, workflow.Transition{From: "now", To: "closed"}, workflow.Transition{From: "now", To: "draft"})
+	}, []string{`implement-without-authority at phase "closed"`, `no-review-before-close at phase "closed"`}},
 	{"no-review-before-close", emergency, "a way past the review", func(m *workflow.Model) {
 		m.Transitions = append(m.Transitions, workflow.Transition{From: "implement", To: "closed"})
 	}, []string{`no-review-before-close at phase "closed"`}},
@@ -463,6 +484,99 @@ func TestATableThatAlwaysAsksIsAuthority(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestARowThatNamesNoStageIsNoAuthority(t *testing.T) {
+	for _, test := range []struct {
+		all  bool
+		want []string
+	}{
+		{false, []string{"row-without-stages", "implement-without-authority"}},
+		{true, []string{"row-without-stages"}}, // the row that always matches counts beside it
+	} {
+		m := normal()
+		m.Stages, m.Phases[1].Stages = m.Stages[2:], nil
+		m.Phases[2].Stages = nil
+		m.Phases[2].Table = &workflow.Table{All: test.all, Rows: []workflow.Row{{When: "a"}, {Stages: []string{"cab"}}}}
+		var unsound *workflow.ModelError
+		require.ErrorAs(t, m.Validate(vocabulary()), &unsound)
+		var got []string
+		for _, f := range unsound.Faults {
+			got = append(got, f.Rule)
+		}
+		require.Equal(t, test.want, got)
+	}
+}
+
+func TestTheCanceledKindIsFinalAlsoWhereTheVocabularyDoesNotSaySo(t *testing.T) {
+	v := vocabulary()
+	v.Final = []workflow.Kind{"closed"}
+	require.NoError(t, normal().Validate(v))
+	m := normal()
+	m.Phases[3].Kind = "waiting"
+	require.ErrorContains(t, m.Validate(v), `use one of "plan", "assess", "authorize", "scheduled", "implement", "review", "closed", "canceled"`)
+	v = vocabulary()
+	require.ErrorContains(t, m.Validate(v), `"review", "closed", "canceled"`)
+	v.Canceled = ""
+	m.Phases[3].Kind = ""
+	require.ErrorContains(t, m.Validate(v), `unknown-kind at phase "scheduled": "" is no kind`)
+}
+
+// Circles are found whole and each once: the groups of phases of which each leads
+// to every other, here by brute force.
+func TestEveryCircleOfAutomaticTransitionsIsNamed(t *testing.T) {
+	found := 0
+	rapid.Check(t, func(t *rapid.T) {
+		m := workflow.Model{Name: "m", Authority: workflow.AuthorityElsewhere}
+		n := rapid.IntRange(1, 7).Draw(t, "phases")
+		for i := range n {
+			m.Phases = append(m.Phases, workflow.Phase{Name: string(rune('a' + i)), Kind: "plan"})
+		}
+		leads := make([][]bool, n)
+		for i := range n {
+			leads[i] = rapid.SliceOfN(rapid.Map(rapid.IntRange(0, 3), func(k int) bool { return k == 3 }), n, n).Draw(t, "leads")
+			for j, is := range leads[i] {
+				if is {
+					m.Transitions = append(m.Transitions, workflow.Transition{From: m.Phases[i].Name, To: m.Phases[j].Name, Automatic: true})
+				}
+			}
+		}
+		for k := range n { // Warshall
+			for i := range n {
+				for j := range n {
+					leads[i][j] = leads[i][j] || leads[i][k] && leads[k][j]
+				}
+			}
+		}
+		var want []string
+		named := map[int]bool{}
+		for i := range n {
+			if !leads[i][i] || named[i] {
+				continue
+			}
+			var names []string
+			for j := range n {
+				if leads[i][j] && leads[j][i] {
+					names = append(names, m.Phases[j].Name)
+					named[j] = true
+				}
+			}
+			want = append(want, "in a circle over "+strings.Join(names, ", ")+":")
+		}
+		var unsound *workflow.ModelError
+		require.ErrorAs(t, m.Validate(vocabulary()), &unsound)
+		var got []string
+		for _, f := range unsound.Faults {
+			if f.Rule == "automatic-loop" {
+				got = append(got, regexp.MustCompile("in a circle over [^:]*:").FindString(f.Reason))
+			}
+		}
+		require.Equal(t, want, got)
+		if len(want) > 1 {
+			found++
+		}
+	})
+	require.Positive(t, found, "no model with two circles was drawn")
 }
 
 func TestAVocabularyWithoutExpressionsRefusesEveryExpression(t *testing.T) {

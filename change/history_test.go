@@ -162,9 +162,6 @@ func TestTheHistoryOfOtherModelsReadsAsSentences(t *testing.T) {
 10:00:00    so it is assessed: 0 more CIs affected, risk is moderate by carol: as last time
 10:00:00    so stage peer is cancelled: the change went back to planning
 10:00:00  carol takes it back to planning, from authorize to draft: another plan
-10:00:00    so stage peer is cancelled: the change was cancelled
-10:00:00    so stage cab is cancelled: the change was cancelled
-10:00:00    so stage board is cancelled: the change was cancelled
 10:00:00  carol cancels it, from draft to canceled: not needed
 `, "\n"), h.told(c.ID))
 }

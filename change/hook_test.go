@@ -91,7 +91,7 @@ func hooked(t testing.TB, store eventstore.Store) (*house, *hooks) {
 	all := &hooks{}
 	h := open(t, store, func(c *change.Config, d *command.Config) {
 		c.Risk, c.Directory, c.Expressions, c.Priority = all, all, all, all
-		d.Authorizer, d.HookTimeout, d.Logger = all, 20*time.Millisecond, slog.New(slog.DiscardHandler)
+		d.Authorizer, d.HookTimeout, d.Logger = all, 200*time.Millisecond, slog.New(slog.DiscardHandler)
 	})
 	return h, all
 }
@@ -114,7 +114,7 @@ func TestAHookThatFailsRefusesTheCommand(t *testing.T) {
 				<-ctx.Done()
 				return ctx.Err()
 			}
-			time.Sleep(60 * time.Millisecond) // a hook without a context
+			time.Sleep(400 * time.Millisecond) // a hook without a context
 			return nil
 		},
 	}

@@ -108,6 +108,10 @@ func checkModel(m Model, expressions Expressions) error {
 	done := []Kind{KindImplement, KindReview}
 	for _, t := range m.Transitions {
 		to := kinds[t.To]
+		if worked := kinds[t.From] == KindImplement; t.Automatic && to != "" && to != KindCanceled && worked != (to == KindImplement) {
+			faults = append(faults, workflow.Fault{Rule: "work-by-itself", Where: fmt.Sprintf("transition %q to %q", t.From, t.To),
+				Reason: "somebody begins the work and answers for it, and somebody says at its end what was applied: make it manual"})
+		}
 		back := kinds[t.From] == KindReview && to == KindImplement
 		if slices.Contains(done, kinds[t.From]) && (back || !slices.Contains(done, to) && to != KindClosed && to != KindCanceled && to != "") {
 			faults = append(faults, workflow.Fault{Rule: "work-undone", Where: fmt.Sprintf("transition %q to %q", t.From, t.To),

@@ -1,0 +1,64 @@
+package change_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rollforward/rollforward/change"
+	"github.com/rollforward/rollforward/eventstore/command"
+	"github.com/rollforward/rollforward/eventstore/memory"
+)
+
+// What walks found is held here by name, beside the seeds that found it.
+
+// An emergency that came into the work by itself was not flagged as started first, and
+// what was applied had no implementer; work that ended by itself told the CMDB nothing.
+func TestNoModelLetsTheWorkBeginOrEndByItself(t *testing.T) {
+	for name, way := range map[string]struct {
+		model    int
+		from, to string
+	}{
+		"an emergency that begins":     {2, "authorize", "implement"},
+		"what is scheduled begins":     {0, "scheduled", "implement"},
+		"the work ends":                {0, "implement", "review"},
+		"the work of a template ends":  {1, "implement", "review"},
+		"the work of an emergency end": {2, "implement", "review"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := open(t, memory.New())
+			m := change.Models()[way.model]
+			m.Name = "by itself"
+			for i, t := range m.Transitions {
+				if t.From == way.from && t.To == way.to {
+					m.Transitions[i].Automatic = true
+				}
+			}
+			h.untouched(func() {
+				_, err := h.changes.Publish(t.Context(), carol, m)
+				require.ErrorIs(t, err, command.ErrMalformed)
+				require.True(t, command.By(err, "work-by-itself"), "%v", err)
+			})
+		})
+	}
+}
+
+// Within the work, one phase may follow on another by itself.
+func TestAPhaseOfTheWorkMayFollowOnAnotherByItself(t *testing.T) {
+	h := open(t, memory.New())
+	m := change.Models()[0]
+	m.Name = "two steps"
+	m.Phases = append(m.Phases, change.Phase{Name: "second step", Kind: change.KindImplement})
+	for i := range m.Transitions {
+		if m.Transitions[i].From == "implement" {
+			m.Transitions[i].From = "second step"
+		}
+	}
+	m.Transitions = append(m.Transitions, change.Transition{From: "implement", To: "second step", Automatic: true, Guards: []string{"tasks-closed"}})
+	h.publish(m)
+	c := h.raise(change.Raise{Model: m.Name, Content: change.Content{Title: "Restart"}}, change.Submit{})
+	h.approve(bob, c.ID, "cab")
+	c = h.do(dave, c.ID, change.Start{})
+	require.Equal(t, "second step", c.Phase)
+	require.Equal(t, "dave", c.Started.By)
+}

@@ -241,6 +241,9 @@ var voidable = map[workflow.State]bool{workflow.Requested: true, workflow.Approv
 
 // reopen goes back to the first phase whose approvals are to be asked for anew.
 func (d *decision) reopen() {
+	if d.Unauthorized != nil {
+		return // what was refused is not asked about further
+	}
 	for _, phase := range d.enteredPhases() {
 		d.plan(phase)
 		if !slices.ContainsFunc(d.Approvals, func(a Approval) bool {

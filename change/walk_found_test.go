@@ -62,3 +62,32 @@ func TestAPhaseOfTheWorkMayFollowOnAnotherByItself(t *testing.T) {
 	require.Equal(t, "second step", c.Phase)
 	require.Equal(t, "dave", c.Started.By)
 }
+
+// Who had approved what was then refused was asked again after an edit, as if there
+// were still something to decide.
+func TestWhatWasRefusedIsNotAskedAboutAfterAnEdit(t *testing.T) {
+	h := open(t, memory.New(), everybody)
+	m := change.Models()[3]
+	m.Name = "found"
+	m.Stages = []change.Stage{
+		stage("owners", change.Rule{Counting: change.First}, "bob"),
+		stage("security", change.Rule{Counting: change.First}, "ben"),
+	}
+	m.Phases[0].Stages, m.Phases[0].Edits = []string{"owners", "security"}, []string{"*"}
+	m.Transitions[0].Automatic = false
+	h.publish(m)
+	c := h.raise(change.Raise{Model: m.Name, Content: change.Content{Title: "A rule was opened"}})
+	c = h.approve(bob, c.ID, "owners")
+	c = h.do(ben, c.ID, change.Reject{Stage: "security", Reason: "nobody needs it"})
+	require.NotNil(t, c.Unauthorized)
+
+	before := c.Version
+	c = h.do(carol, c.ID, change.Edit{Set: change.Content{Plans: change.Plans{Backout: "close it"}}})
+	c = h.do(carol, c.ID, change.Assess{Level: "high", Why: "it faces the internet"})
+	require.NotContains(t, h.types(c.ID, before), "stage-requested")
+	require.Equal(t, "security", c.Unauthorized.Stage)
+
+	h.do(carol, c.ID, change.Advance{})
+	h.do(erin, c.ID, change.Review{Outcome: change.WithIssues, Accept: "it stays until Friday"})
+	require.False(t, h.do(carol, c.ID, change.Close{}).Open())
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/internal/workflow"
@@ -23,7 +24,17 @@ type Entry struct {
 	Reason   string // of the command, in the actor's words
 }
 
+// String returns the entry in one line, whatever people wrote into it.
 func (e Entry) String() string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, e.line())
+}
+
+func (e Entry) line() string {
 	who := e.Actor
 	if e.For != "" {
 		who += " for " + e.For

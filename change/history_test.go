@@ -165,3 +165,9 @@ func TestTheHistoryOfOtherModelsReadsAsSentences(t *testing.T) {
 10:00:00  carol cancels it, from draft to canceled: not needed
 `, "\n"), h.told(c.ID))
 }
+
+// What people write cannot forge a line of the history.
+func TestAnEntryIsOneLine(t *testing.T) {
+	e := change.Entry{At: monday, Actor: "alice", Says: "notes: fine\n2026-03-02 09:00:00  bob approves stage cab", Reason: "a\rb"}
+	require.Equal(t, "2026-03-02 09:00:00  alice notes: fine 2026-03-02 09:00:00  bob approves stage cab (a b)", e.String())
+}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/rollforward/rollforward/eventstore"
 )
@@ -71,6 +72,15 @@ func (s *Service) History(ctx context.Context, id string) ([]Entry, error) {
 // String returns e as a sentence: `2026-03-02 09:00 UTC: ann set version of
 // db-01 from "15" to "16", for CHG-000042`.
 func (e Entry) String() string {
+	return strings.Map(func(r rune) rune { // one line, whatever people gave as their reason
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, e.line())
+}
+
+func (e Entry) line() string {
 	var b strings.Builder
 	at := e.OccurredAt
 	if at.IsZero() {

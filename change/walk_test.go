@@ -682,18 +682,6 @@ func walks(t testing.TB, few, many int) int {
 	return many
 }
 
-// one seed again: ROLLFORWARD_WALK=2428 go test -run OneWalk ./change
-func TestOneWalkThatIsAskedFor(t *testing.T) {
-	text := os.Getenv("ROLLFORWARD_WALK")
-	if text == "" {
-		t.Skip("ROLLFORWARD_WALK names no seed of a walk to be made again")
-	}
-	seed, err := strconv.ParseUint(text, 10, 64)
-	require.NoError(t, err)
-	_, err = stroll(t, seed, "")
-	require.NoError(t, err)
-}
-
 // strolls makes walks with seeds from 1 on until one finds something, and returns
 // how many it took, and what kinds of phase they came to.
 func strolls(t testing.TB, n int, without string) (took uint64, reached map[change.Kind]int, found error) {
@@ -727,8 +715,16 @@ func strolls(t testing.TB, n int, without string) (took uint64, reached map[chan
 	return took, reached, found
 }
 
-// Random people send random commands to changes of random sound models.
+// Random people send random commands to changes of random sound models. The walk
+// of one seed again: ROLLFORWARD_WALK=2428 go test -run RandomWalks ./change
 func TestRandomWalksBreakNoRuleAtFullSize(t *testing.T) {
+	if text := os.Getenv("ROLLFORWARD_WALK"); text != "" {
+		seed, err := strconv.ParseUint(text, 10, 64)
+		require.NoError(t, err)
+		_, err = stroll(t, seed, "")
+		require.NoError(t, err)
+		return
+	}
 	n := walks(t, 150, 5_000)
 	begin := time.Now()
 	_, reached, found := strolls(t, n, "")

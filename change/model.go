@@ -112,6 +112,10 @@ func checkModel(m Model, expressions Expressions) error {
 			faults = append(faults, workflow.Fault{Rule: "work-by-itself", Where: fmt.Sprintf("transition %q to %q", t.From, t.To),
 				Reason: "somebody begins the work and answers for it, and somebody says at its end what was applied: make it manual"})
 		}
+		if t.Automatic && slices.Contains(planning, kinds[t.From]) && slices.Contains(authorizing, to) {
+			faults = append(faults, workflow.Fault{Rule: "submit-by-itself", Where: fmt.Sprintf("transition %q to %q", t.From, t.To),
+				Reason: "risk is judged when somebody submits the plan, and who is asked can hang on it: make it manual"})
+		}
 		back := kinds[t.From] == KindReview && to == KindImplement
 		if slices.Contains(done, kinds[t.From]) && (back || !slices.Contains(done, to) && to != KindClosed && to != KindCanceled && to != "") {
 			faults = append(faults, workflow.Fault{Rule: "work-undone", Where: fmt.Sprintf("transition %q to %q", t.From, t.To),

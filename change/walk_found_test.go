@@ -43,6 +43,29 @@ func TestNoModelLetsTheWorkBeginOrEndByItself(t *testing.T) {
 	}
 }
 
+// A plan that went on to authorisation by itself had not been judged: a decision table
+// saw no risk, and the stage for a high one was skipped.
+func TestNoModelSubmitsAPlanByItself(t *testing.T) {
+	h := open(t, memory.New(), judging(steady("high")), evaluating(words{})).estate()
+	m := asking(stage("lead", change.Rule{Counting: change.First}, "bob"), stage("board", change.Rule{Counting: change.First}, "ben"))
+	m.Stages[1].Skip, m.Phases[1].Stages = true, []string{"lead"}
+	m.Phases[1].Table = &change.Table{Rows: []change.Row{{When: "risk=high", Stages: []string{"board"}}}}
+	m.Transitions[0].Automatic = true
+	h.untouched(func() {
+		_, err := h.changes.Publish(t.Context(), carol, m)
+		require.ErrorIs(t, err, command.ErrMalformed)
+		require.True(t, command.By(err, "submit-by-itself"), "%v", err)
+	})
+
+	m.Transitions[0].Automatic = false
+	h.publish(m)
+	r := upgrade()
+	r.Model = m.Name
+	c := h.raise(r, change.Submit{})
+	h.approve(bob, c.ID, "lead")
+	h.refused("authorized", dave, c.ID, change.Start{})
+}
+
 // Within the work, one phase may follow on another by itself.
 func TestAPhaseOfTheWorkMayFollowOnAnotherByItself(t *testing.T) {
 	h := open(t, memory.New())

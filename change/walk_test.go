@@ -50,7 +50,7 @@ var drawn = sync.OnceValue(func() []change.Model {
 })
 
 // eased returns a model without the conditions on the last ways by which the end
-// may be out of reach, and whose work does not begin or end by itself.
+// may be out of reach, and in which no plan goes on and no work begins or ends by itself.
 func eased(m change.Model) change.Model {
 	kinds := map[string]change.Kind{}
 	for _, p := range m.Phases {
@@ -59,7 +59,7 @@ func eased(m change.Model) change.Model {
 	m.Transitions = slices.Clone(m.Transitions)
 	for i := range m.Transitions {
 		t := &m.Transitions[i]
-		if (kinds[t.From] == change.KindImplement) != (kinds[t.To] == change.KindImplement) {
+		if (kinds[t.From] == change.KindImplement) != (kinds[t.To] == change.KindImplement) || kinds[t.From] == change.KindPlan {
 			t.Automatic = false
 		}
 		if k := kinds[t.From]; k == change.KindImplement || k == change.KindReview {

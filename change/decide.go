@@ -52,7 +52,7 @@ type facts struct {
 	resolved workflow.Resolved
 	holds    func(expression string) (bool, error)
 	unknown  []string // changes that Order names and that there are not
-	without  string   // a guard that tests have taken out
+	without  []string // guards that tests have taken out
 }
 
 // graphFacts are what the CMDB says of the content as it is after the command.
@@ -156,9 +156,9 @@ func (d *decision) stands(kind command.Kind, field, rule, reason, remedy string,
 // clear reports whether nothing stands in the way so far.
 func (d *decision) clear() bool { return len(d.refused) == 0 }
 
-// on reports whether a guard is in place. Tests take one out to show that they
+// on reports whether a guard is in place. Tests take some out to show that they
 // notice; nothing else does.
-func (d *decision) on(guard string) bool { return d.without != guard }
+func (d *decision) on(guard string) bool { return !slices.Contains(d.without, guard) }
 
 // people returns who acts: the actor, and the person he acts for.
 func (d *decision) people() []string {

@@ -2,8 +2,8 @@ package change
 
 import "github.com/rollforward/rollforward/eventstore/command"
 
-// Without takes one guard out of s, so that tests can show that they notice.
-func Without(s *Service, guard string) { s.without = guard }
+// Without takes guards out of s, so that tests can show that they notice.
+func Without(s *Service, guards ...string) { s.without = guards }
 
 // CheckModel returns what is wrong with a model of changes.
 func CheckModel(m Model, e Expressions) error { return checkModel(m, e) }

@@ -114,7 +114,7 @@ func (d *decision) conditions(t workflow.Transition, verb string) []command.Refu
 	before := d.refused
 	d.refused = nil
 	for _, name := range t.Requires {
-		if f, ok := fieldNamed(name); ok && f.zero(&d.Content) {
+		if f, ok := fieldNamed(name); ok && f.zero(&d.Content) && d.on("field-required") {
 			d.refuse("field-required", "%q is not filled in, which the way to %q needs", "edit the change", name, t.To)
 		}
 	}
@@ -153,7 +153,7 @@ var backward = []workflow.Kind{KindPlan, KindCanceled}
 // Guards of models, by name. Each refuses where it does not hold.
 var guards = map[string]func(d *decision){
 	"assessed": func(d *decision) {
-		if d.Risk == nil {
+		if d.Risk == nil && d.on("assessed") {
 			d.refuse("assessed", "the risk has not been judged", "assess it, or give the engine a risk policy")
 		}
 	},
@@ -170,6 +170,7 @@ var guards = map[string]func(d *decision){
 	"tasks-closed": func(d *decision) { d.tasksClosed() },
 	"in-window": func(d *decision) {
 		switch {
+		case !d.on("in-window"):
 		case d.Window == nil:
 			d.refuse("in-window", "no window is planned", "plan one")
 		case !d.Window.Holds(d.now):

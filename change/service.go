@@ -44,7 +44,7 @@ type Service struct {
 	directory   Directory
 	expressions Expressions
 	priority    PriorityPolicy
-	without     string // a guard that tests have taken out
+	without     []string // guards that tests have taken out
 
 	raising chan struct{} // holds a token while a change is raised: numbers are taken in turn
 

@@ -75,7 +75,7 @@ func (d *decision) newStages() ([]string, error) {
 func (d *decision) enteredPhases() []workflow.Phase {
 	var phases []workflow.Phase
 	for _, p := range d.model.Phases {
-		if known(authorizing, p.Kind) && slices.Contains(d.Path, p.Name) {
+		if slices.Contains(authorizing, p.Kind) && slices.Contains(d.Path, p.Name) {
 			phases = append(phases, p)
 		}
 	}
@@ -108,6 +108,7 @@ func (d *decision) ask(phase workflow.Phase) {
 func (d *decision) request(phase workflow.Phase, a Approval) {
 	stage := a.Stage
 	seats, excluded := workflow.Seats(stage, stage.Candidates, d.resolved, d.barred("approver"))
+	e := StageRequested{Phase: phase.Name, Stage: stage, Round: a.Round + 1, Seats: seats, Excluded: excluded, Scope: d.Scope, At: d.now}
 	if tally := workflow.Count(stage.Rule, stage.Required, seats, nil); tally.State == workflow.Rejected {
 		var left []string
 		for _, x := range excluded {
@@ -116,7 +117,7 @@ func (d *decision) request(phase workflow.Phase, a Approval) {
 		if !d.model.plans() {
 			// What has happened already can be recorded, also where nobody is there to
 			// approve it: it is left to the review.
-			d.record(StageRequested{Phase: phase.Name, Stage: stage, Round: a.Round + 1, Seats: seats, Excluded: excluded, Scope: d.Scope, At: d.now})
+			d.record(e)
 			d.stageRefused(a, workflow.Rejected, "nobody can approve it: "+tally.Why)
 			return
 		}
@@ -124,7 +125,6 @@ func (d *decision) request(phase workflow.Phase, a Approval) {
 			stage.Name, tally.Why, list(left))
 		return
 	}
-	e := StageRequested{Phase: phase.Name, Stage: stage, Round: a.Round + 1, Seats: seats, Excluded: excluded, Scope: d.Scope, At: d.now}
 	if stage.Deadline > 0 {
 		e.Deadline = d.now.Add(time.Duration(stage.Deadline))
 	}
@@ -173,7 +173,7 @@ func (d *decision) ballot(stage string) (Approval, []string, bool) {
 			continue
 		}
 		mine = append(mine, s.Name)
-		if !slices.ContainsFunc(a.Votes, func(v workflow.Vote) bool { return slices.Contains(v.Seats, s.Name) }) {
+		if !voted(a, s) {
 			left = append(left, s.Name)
 		}
 	}
@@ -184,6 +184,11 @@ func (d *decision) ballot(stage string) (Approval, []string, bool) {
 		d.refuse("already-voted", "the seats of %s in stage %q have voted: %s", "each seat votes once", voter, stage, list(mine))
 	}
 	return a, left, true
+}
+
+// voted reports whether a seat has voted.
+func voted(a Approval, seat workflow.Seat) bool {
+	return slices.ContainsFunc(a.Votes, func(v workflow.Vote) bool { return slices.Contains(v.Seats, seat.Name) })
 }
 
 // openStage returns the approval of a stage that is being asked for, or refuses.

@@ -46,7 +46,7 @@ type facts struct {
 	template *TemplateVersion // of a standard change
 	newID    string           // of a change that is being raised
 	external bool             // the external reference of a raise is taken
-	about    Facts            // for policies and expressions; complete where graph is
+	about    Facts            // for policies and expressions; zero where nothing asks for them
 	graph    *graphFacts      // nil where the command does not look at the CMDB
 	risk     *Receipt         // nil where the policy was not asked, or there is none
 	resolved workflow.Resolved
@@ -62,7 +62,7 @@ type graphFacts struct {
 	classes  map[string]string // of the declared CIs
 	problems []cmdb.Problem    // of the planned deltas
 	applied  []cmdb.Problem    // of the deltas that a Complete reports
-	impact   *Impact
+	impact   *Impact           // nil where nothing asks for facts
 }
 
 func (d *decision) run(cmd Command) {
@@ -358,5 +358,3 @@ func (d *decision) recordable(field string, times ...time.Time) {
 
 // stamp writes a time for people.
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 MST") }
-
-func known[T comparable](all []T, one T) bool { return slices.Contains(all, one) }

@@ -74,7 +74,7 @@ func (d *decision) raise(c Raise) {
 			Change: d.ID, By: d.actor.ID, For: d.behalf(), Start: happened.Start.UTC(), End: happened.End.UTC(), Applied: content.Deltas,
 		})
 	}
-	if known(authorizing, first.Kind) {
+	if slices.Contains(authorizing, first.Kind) {
 		d.judge()
 		d.plan(first)
 		d.ask(first)
@@ -121,11 +121,11 @@ func (d *decision) problems(problems []cmdb.Problem, counts func(cmdb.Problem) b
 		if !counts(p) {
 			continue
 		}
-		kind := command.Refused
+		r := p.Refusal()
 		if structural[p.Rule] {
-			kind = command.Malformed
+			r.Kind = command.Malformed
 		}
-		d.refused = append(d.refused, command.Refusal{Kind: kind, Rule: p.Rule, Field: "deltas[" + itoa(p.Delta) + "]", Reason: p.Reason, Remedy: p.Remedy})
+		d.refused = append(d.refused, r)
 	}
 }
 
@@ -197,7 +197,7 @@ func (d *decision) edit(c Edit) {
 			f.copy(&e.Set, &next)
 		}
 	}
-	if known(planning, d.Kind) || d.Started != nil {
+	if slices.Contains(planning, d.Kind) || d.Started != nil {
 		e.Keeps = e.Scope == d.Scope // whatever can be edited later is not material
 		d.record(e)
 		d.stillVotable()
@@ -267,7 +267,7 @@ func (d *decision) assess(c Assess) {
 	d.decimal("score", c.Score)
 	d.stillOpen()
 	d.notHeld()
-	if !known(planning, d.Kind) && !known(authorizing, d.Kind) && d.Kind != KindScheduled {
+	if !slices.Contains(planning, d.Kind) && !slices.Contains(authorizing, d.Kind) && d.Kind != KindScheduled {
 		d.refuse("wrong-phase", "the change is in phase %q, where its risk is not judged any more", "say it in the review", d.Phase)
 	}
 	if !d.clear() {

@@ -42,22 +42,25 @@ func (p People) Role(_ context.Context, name string) ([]string, error) { return 
 
 // needs says what a command has to know of the world.
 type needs struct {
-	graph bool // the CMDB, and facts for expressions
-	risk  bool // the risk policy
+	graph bool // the CMDB: whether CIs are there and deltas fit
+	facts bool // what policies and expressions look at, impact among it; with graph
+	risk  bool // the risk policy; with facts
 	seats bool // the directory: it may open a stage
 	moves bool // it may take a transition whose condition looks at facts
 }
 
-func needsOf(cmd Command, kind Kind) needs {
+func needsOf(cmd Command, c Change) needs {
 	switch cmd.(type) {
 	case Raise:
-		return needs{graph: true, risk: slices.Contains(authorizing, kind), seats: true, moves: true}
+		judged := slices.Contains(authorizing, c.Kind)
+		return needs{graph: true, facts: judged, risk: judged, seats: true, moves: true}
 	case Submit, Advance:
-		return needs{graph: true, risk: true, seats: true, moves: true}
+		return needs{graph: true, facts: true, risk: true, seats: true, moves: true}
 	case Edit:
-		return needs{graph: true, risk: kind != KindPlan, seats: true, moves: true}
+		judged := c.Kind != KindPlan && c.Started == nil
+		return needs{graph: true, facts: judged, risk: judged, seats: true, moves: true}
 	case Assess:
-		return needs{graph: true, seats: true, moves: true}
+		return needs{graph: true, facts: true, seats: true, moves: true}
 	case Start:
 		return needs{graph: true, seats: true, moves: true}
 	case Complete:
@@ -79,22 +82,23 @@ func (s *Service) gather(tx *command.Tx, c Change, cmd Command, m *model, t *Tem
 	if m == nil || c.ID == "" && !isRaise(cmd) {
 		return f, nil // it is refused for that
 	}
-	content, kind := c.Content, c.Kind
+	content := c.Content
 	var applied []cmdb.Delta
 	switch cmd := cmd.(type) {
 	case Raise:
-		content, kind = t.fill(cmd.Content.normal()), m.Phases[0].Kind
-		c.Model, c.Template = m.Name, cmd.Template
+		content = t.fill(cmd.Content.normal())
+		c.Model, c.Template, c.Kind = m.Name, cmd.Template, m.Phases[0].Kind
 	case Edit:
 		content = c.Content.edited(cmd.Set.normal(), cmd.Clear).normal()
 	case Complete:
 		applied = cmd.applied(content)
 	}
-	need := needsOf(cmd, kind)
-	if kind == KindPlan && (isRaise(cmd) || isEdit(cmd)) && len(content.Declared()) == 0 {
+	need := needsOf(cmd, c)
+	if c.Kind == KindPlan && (isRaise(cmd) || isEdit(cmd)) && len(content.Declared()) == 0 {
 		need.graph = false // a draft that names no CI has nothing to ask the CMDB
 	}
-	need.graph = need.graph || need.moves && m.asks || need.seats && m.owners
+	need.facts = need.facts || need.moves && m.asks
+	need.graph = need.graph || need.facts || need.seats && m.owners
 	need.seats = need.seats && m.stages
 	if isRaise(cmd) || isEdit(cmd) {
 		if err := s.unknownChanges(ctx, content, &f); err != nil {
@@ -104,7 +108,7 @@ func (s *Service) gather(tx *command.Tx, c Change, cmd Command, m *model, t *Tem
 	var owners []string
 	if need.graph {
 		var err error
-		if owners, err = s.look(ctx, c, content, applied, &f); err != nil {
+		if owners, err = s.look(ctx, c, content, applied, need.facts, &f); err != nil {
 			return f, err
 		}
 	}
@@ -121,7 +125,7 @@ func (s *Service) gather(tx *command.Tx, c Change, cmd Command, m *model, t *Tem
 			return f, err
 		}
 	}
-	if need.graph && m.asks {
+	if need.facts && m.asks {
 		f.holds = s.conditions(ctx, c, cmd, f)
 	} else {
 		f.holds = func(string) (bool, error) { return false, errors.New("nothing is known of the change here") }
@@ -163,9 +167,10 @@ func (s *Service) unknownChanges(ctx context.Context, c Content, f *facts) error
 	return nil
 }
 
-// look reads the CMDB and the history of outcomes at the head of the log. It
-// returns the teams that own what the change declares.
-func (s *Service) look(ctx context.Context, c Change, content Content, applied []cmdb.Delta, f *facts) (owners []string, err error) {
+// look reads the CMDB at the head of the log and, where facts are needed, impact
+// and the history of outcomes, which cost what they reach. It returns the teams
+// that own what the change declares.
+func (s *Service) look(ctx context.Context, c Change, content Content, applied []cmdb.Delta, whole bool, f *facts) (owners []string, err error) {
 	head, err := s.store.Head(ctx)
 	if err != nil {
 		return nil, err
@@ -207,6 +212,9 @@ func (s *Service) look(ctx context.Context, c Change, content Content, applied [
 		g.problems = graph.Check(content.Deltas)
 		if applied != nil {
 			g.applied = graph.Check(applied)
+		}
+		if !whole {
+			return nil
 		}
 		impact := cmdb.Impact{Position: v.Position()}
 		if len(existing) > 0 {

@@ -3,6 +3,8 @@ package change
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -247,13 +249,13 @@ func counted(n int, one string) string {
 func ordinal(n int) string {
 	switch {
 	case n%10 == 1 && n%100 != 11:
-		return itoa(n) + "st"
+		return strconv.Itoa(n) + "st"
 	case n%10 == 2 && n%100 != 12:
-		return itoa(n) + "nd"
+		return strconv.Itoa(n) + "nd"
 	case n%10 == 3 && n%100 != 13:
-		return itoa(n) + "rd"
+		return strconv.Itoa(n) + "rd"
 	}
-	return itoa(n) + "th"
+	return strconv.Itoa(n) + "th"
 }
 
 // waitsFor returns the stages that wait for a person's vote.
@@ -264,7 +266,7 @@ func (c Change) waitsFor(person string) []string {
 			continue
 		}
 		for _, s := range a.Seats {
-			if contains(s.Voters, person) && !voted(a, s) {
+			if slices.Contains(s.Voters, person) && !voted(a, s) {
 				stages = append(stages, a.Stage.Name)
 				break
 			}

@@ -307,3 +307,16 @@ func TestReadingCallsNoHook(t *testing.T) {
 	require.Equal(t, asked, none.calls.Load())
 	require.LessOrEqual(t, asked, int64(1))
 }
+
+// Once the work has begun an edit is not judged any more, so nobody is asked.
+func TestAnEditOfWhatHasBegunAsksNoRiskPolicy(t *testing.T) {
+	h, all := hooked(t, memory.New())
+	h.publish(judged())
+	c := h.raise(plain("judged"), change.Submit{})
+	c = h.do(bob, c.ID, change.Approve{Stage: "vote", Scope: c.Scope})
+	c = h.do(dave, c.ID, change.Start{})
+	all.fail("risk", func(context.Context) error { return errors.New("no answer") })
+	before := h.version("change-" + c.ID)
+	h.do(alice, c.ID, change.Edit{Set: change.Content{Description: "as it went"}})
+	require.Equal(t, []string{"edited"}, h.types(c.ID, before))
+}

@@ -3,7 +3,6 @@ package change
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/rollforward/rollforward/eventstore"
@@ -357,5 +356,3 @@ func Models() []Model {
 		Transitions: []Transition{{From: "recorded", To: "closed"}},
 	}}
 }
-
-func itoa(n int) string { return strconv.Itoa(n) }

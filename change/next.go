@@ -3,6 +3,7 @@ package change
 import (
 	"context"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/rollforward/rollforward/eventstore/command"
@@ -98,18 +99,11 @@ func (c Change) steps() []Step {
 	}
 	for _, t := range c.Tasks {
 		if !t.State.Ended() {
-			add(MoveTask{ID: t.ID, To: workflow.TaskClosed}, "close task "+itoa(t.ID)+", "+strings.TrimSpace(t.Title))
+			add(MoveTask{ID: t.ID, To: workflow.TaskClosed}, "close task "+strconv.Itoa(t.ID)+", "+strings.TrimSpace(t.Title))
 		}
 	}
 	if c.Kind != KindReview {
 		add(Cancel{Reason: "not needed any more"}, "cancel it")
 	}
 	return steps
-}
-
-func contains(all []string, one string) bool { return slices.Contains(all, one) }
-
-// voted reports whether a seat has voted.
-func voted(a Approval, seat workflow.Seat) bool {
-	return slices.ContainsFunc(a.Votes, func(v workflow.Vote) bool { return slices.Contains(v.Seats, seat.Name) })
 }

@@ -56,7 +56,7 @@ func (d *decision) way(verb, to string) (workflow.Transition, bool) {
 		}
 	}
 	if len(ways) == 0 {
-		if verb == verbStart && (known(planning, d.Kind) || known(authorizing, d.Kind)) {
+		if verb == verbStart && (slices.Contains(planning, d.Kind) || slices.Contains(authorizing, d.Kind)) {
 			d.refuse("authorized", "the change is in phase %q and not authorised", "%s", d.Phase, d.awaited())
 		} else if to != "" {
 			d.refuse("wrong-phase", "no transition leads from phase %q to %q by %s", "from here: %s", d.Phase, to, verb, d.ways())
@@ -67,7 +67,7 @@ func (d *decision) way(verb, to string) (workflow.Transition, bool) {
 	}
 	var first []command.Refusal
 	for i, t := range ways {
-		refused := d.conditions(t, verb)
+		refused := d.conditions(t)
 		if len(refused) == 0 {
 			return t, true
 		}
@@ -110,7 +110,7 @@ func (d *decision) ways() string {
 
 // conditions returns what stands in the way of a transition: what the model asks
 // for, and what holds whatever it says.
-func (d *decision) conditions(t workflow.Transition, verb string) []command.Refusal {
+func (d *decision) conditions(t workflow.Transition) []command.Refusal {
 	before := d.refused
 	d.refused = nil
 	for _, name := range t.Requires {
@@ -131,7 +131,7 @@ func (d *decision) conditions(t workflow.Transition, verb string) []command.Refu
 		}
 	}
 	to := d.model.kind(t.To)
-	if verb != verbRevert && !known(backward, to) && !d.mayStartFirst(to) {
+	if !slices.Contains(backward, to) && !d.mayStartFirst(to) {
 		d.stagesApproved()
 	}
 	switch {
@@ -300,7 +300,7 @@ func (d *decision) authority() string {
 
 // authorize records the authorisation where everything is in place for it.
 func (d *decision) authorize(to workflow.Kind) {
-	if d.Authorized != nil || d.Unauthorized != nil || !known(carried, to) {
+	if d.Authorized != nil || d.Unauthorized != nil || !slices.Contains(carried, to) {
 		return
 	}
 	if by := d.authority(); by != "" {
@@ -336,7 +336,7 @@ func (d *decision) move(to, verb, reason string) {
 			}
 		}
 	}
-	if known(authorizing, kind) && d.Unauthorized == nil { // what was refused is not asked about further
+	if slices.Contains(authorizing, kind) && d.Unauthorized == nil { // what was refused is not asked about further
 		d.plan(phase)
 		d.ask(phase)
 	}
@@ -354,7 +354,7 @@ func (d *decision) auto() {
 			if !t.Automatic {
 				continue
 			}
-			refused := d.conditions(t, verbAdvance)
+			refused := d.conditions(t)
 			if len(refused) == 0 {
 				d.move(t.To, "automatic", "")
 				moved = true

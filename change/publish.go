@@ -52,17 +52,14 @@ func (s *Service) Ship(tx *command.Tx) error {
 // can be judged again; empty if it had none, or none is recorded.
 func (s *Service) PolicyText(ctx context.Context, id, version string) (string, error) {
 	text := ""
-	for r, err := range s.store.Read(ctx, eventstore.Query{Streams: []string{policyStream(id)}}) {
-		if err != nil {
-			return "", err
-		}
-		payload, err := s.registry.Decode(r.Event)
-		if err != nil {
-			return "", err
-		}
+	err := s.read(ctx, policyStream(id), func(_ eventstore.Recorded, payload any) bool {
 		if e, ok := payload.(PolicyRecorded); ok && e.Policy.Version == version {
 			text = e.Policy.Text
 		}
+		return true
+	})
+	if err != nil {
+		return "", err
 	}
 	return text, nil
 }
@@ -139,15 +136,12 @@ func (s *Service) modelAt(ctx context.Context, name string, version uint64) (*mo
 	s.mu.Unlock()
 	if uint64(len(all)) < version {
 		all = nil
-		for r, err := range s.store.Read(ctx, eventstore.Query{Streams: []string{modelStream(name)}}) {
-			if err != nil {
-				return nil, fmt.Errorf("model %q: %w", name, err)
-			}
-			payload, err := s.registry.Decode(r.Event)
-			if err != nil {
-				return nil, fmt.Errorf("model %q: %w", name, err)
-			}
+		err := s.read(ctx, modelStream(name), func(_ eventstore.Recorded, payload any) bool {
 			all = modelFolder.Evolve(all, payload)
+			return true
+		})
+		if err != nil {
+			return nil, fmt.Errorf("model %q: %w", name, err)
 		}
 		s.mu.Lock()
 		if len(all) > len(s.models[name]) {

@@ -176,12 +176,6 @@ func (s *Service) WhyRaise(ctx context.Context, actor command.Actor, r Raise, th
 
 // raise is the unit of work of a raise.
 func (s *Service) raise(tx *command.Tx, r Raise, then []Command) (Change, error) {
-	if r.Model == "" {
-		r.Model = "normal"
-		if r.Template != "" {
-			r.Model = ""
-		}
-	}
 	n, err := tx.Check(register)
 	if err != nil {
 		return Change{}, err
@@ -260,11 +254,14 @@ func (s *Service) chosen(tx *command.Tx, r *Raise) (*model, *TemplateVersion, er
 			t.Name = r.Template
 		}
 	}
-	if r.Model == "" {
+	switch {
+	case r.Model != "":
+	case r.Template == "":
+		r.Model = "normal"
+	case t != nil && t.Text.Model != "":
+		r.Model = t.Text.Model
+	default:
 		r.Model = "standard"
-		if t != nil && t.Text.Model != "" {
-			r.Model = t.Text.Model
-		}
 	}
 	if !nameable(r.Model) {
 		return nil, t, nil
@@ -444,21 +441,32 @@ func (s *Service) events(ctx context.Context, id string, yield func(eventstore.R
 		return fmt.Errorf("change %q: %w: give its ID", id, ErrUnknown)
 	}
 	some := false
-	for r, err := range s.store.Read(ctx, eventstore.Query{Streams: []string{stream(id)}}) {
+	err := s.read(ctx, stream(id), func(r eventstore.Recorded, payload any) bool {
+		some = true
+		return yield(r, payload)
+	})
+	switch {
+	case err != nil:
+		return fmt.Errorf("read change %q: %w", id, err)
+	case !some:
+		return fmt.Errorf("change %.100q: %w: check its ID", id, ErrUnknown)
+	}
+	return nil
+}
+
+// read reads a stream, decoded, until yield returns false.
+func (s *Service) read(ctx context.Context, stream string, yield func(eventstore.Recorded, any) bool) error {
+	for r, err := range s.store.Read(ctx, eventstore.Query{Streams: []string{stream}}) {
 		if err != nil {
-			return fmt.Errorf("read change %q: %w", id, err)
+			return err
 		}
 		payload, err := s.registry.Decode(r.Event)
 		if err != nil {
-			return fmt.Errorf("read change %q: %w", id, err)
+			return err
 		}
-		some = true
 		if !yield(r, payload) {
 			break
 		}
-	}
-	if !some {
-		return fmt.Errorf("change %.100q: %w: check its ID", id, ErrUnknown)
 	}
 	return nil
 }

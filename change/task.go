@@ -1,6 +1,7 @@
 package change
 
 import (
+	"slices"
 	"time"
 
 	"github.com/rollforward/rollforward/internal/workflow"
@@ -34,7 +35,7 @@ func (d *decision) checkTask(t Task) {
 	d.text("title", t.Title, maxTitle, true)
 	d.id("assignee", t.Assignee)
 	d.id("group", t.Group)
-	if !known(workflow.TaskKinds(), t.Kind) {
+	if !slices.Contains(workflow.TaskKinds(), t.Kind) {
 		d.malformed("kind", "unknown-task-kind", "there is no kind of task %q", "choose one of %v", t.Kind, workflow.TaskKinds())
 	}
 	if !t.Start.IsZero() && !t.End.IsZero() && t.End.Before(t.Start) {

@@ -2,6 +2,7 @@ package change
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/rollforward/rollforward/internal/workflow"
@@ -10,7 +11,7 @@ import (
 // submit leaves planning.
 func (d *decision) submit() {
 	t, ok := d.way(verbSubmit, "")
-	if known(planning, d.Kind) {
+	if slices.Contains(planning, d.Kind) {
 		d.checkCIs(d.Content, false)
 		if d.graph != nil && !d.follows() {
 			d.preconditions(d.graph.problems)
@@ -40,7 +41,7 @@ func (d *decision) advance(c Advance) {
 	if !ok {
 		return
 	}
-	d.assessing = d.Kind == KindPlan || known(authorizing, d.model.kind(t.To))
+	d.assessing = d.Kind == KindPlan || slices.Contains(authorizing, d.model.kind(t.To))
 	d.move(t.To, verbAdvance, "")
 	d.auto()
 }
@@ -61,7 +62,7 @@ func (d *decision) start() {
 	if first {
 		// Every approval that the change would have needed is asked for.
 		for _, p := range d.model.Phases {
-			if known(authorizing, p.Kind) {
+			if slices.Contains(authorizing, p.Kind) {
 				d.plan(p)
 				d.askAll(p)
 			}
@@ -133,7 +134,7 @@ func (d *decision) complete(c Complete) {
 func (d *decision) review(c Review) {
 	d.text("notes", c.Notes, maxText, false)
 	d.text("accept", c.Accept, maxText, false)
-	if !known([]Outcome{Successful, WithIssues, Unsuccessful}, c.Outcome) {
+	if !slices.Contains([]Outcome{Successful, WithIssues, Unsuccessful}, c.Outcome) {
 		d.malformed("outcome", "unknown-outcome", "there is no outcome %q", "say %q, %q or %q", c.Outcome, Successful, WithIssues, Unsuccessful)
 	}
 	for i, f := range c.FollowUps {
@@ -142,7 +143,7 @@ func (d *decision) review(c Review) {
 		if f.Title == "" {
 			d.malformed(field, "title-required", "it is empty", "say it in a few words")
 		}
-		if !known(workflow.TaskKinds(), f.Kind) || f.Kind == workflow.TaskImplementation {
+		if !slices.Contains(workflow.TaskKinds(), f.Kind) || f.Kind == workflow.TaskImplementation {
 			d.malformed(field, "unknown-task-kind", "there is no follow-up of kind %q", "choose documentation, training, policy or another but implementation", f.Kind)
 		}
 		d.id(field, f.Assignee)
@@ -204,7 +205,7 @@ func (d *decision) revert(c Revert) {
 	d.text("reason", c.Reason, maxText, true)
 	d.stillOpen()
 	d.notHeld()
-	if d.Open() && (d.Started != nil || !known(authorizing, d.Kind) && d.Kind != KindScheduled || !d.model.plans()) {
+	if d.Open() && (d.Started != nil || !slices.Contains(authorizing, d.Kind) && d.Kind != KindScheduled || !d.model.plans()) {
 		d.refuse("wrong-phase", "the change is in phase %q, from where it cannot be taken back to planning", "from here: %s", d.Phase, d.ways())
 	}
 	if !d.clear() {

@@ -38,29 +38,47 @@ func (s *Service) DefineClasses(ctx context.Context, actor command.Actor, classe
 	if len(classes) == 1 && checkName("class", classes[0].Name) == nil {
 		call.Target = classes[0].Name
 	}
-	return s.config.Door.Do(ctx, call, func(tx *command.Tx) error {
-		var malformed []command.Refusal
-		for i, c := range classes {
-			malformed = append(malformed, c.malformed(i)...)
+	d := definitions{kind: "class"}
+	for i, c := range classes {
+		d.names = append(d.names, c.Name)
+		d.malformed = append(d.malformed, c.malformed(i)...)
+	}
+	d.judge = func(g *Graph) (fresh []any, problems []command.Refusal) {
+		for _, c := range classes {
+			if old, ok := g.schema.classes[c.Name]; !ok || !old.def.equal(c) {
+				fresh = append(fresh, ClassDefined{c})
+			}
 		}
-		if err := command.Refuse(malformed...); err != nil {
+		return fresh, g.checkClasses(classes)
+	}
+	return s.define(ctx, call, d)
+}
+
+// definitions are what is to be defined: classes, or relation types.
+type definitions struct {
+	kind      string // the attribute of the objects that rights are asked for
+	names     []string
+	malformed []command.Refusal // what cannot be meant
+	// judge returns the events of those that say something new, and what the graph
+	// has against them.
+	judge func(g *Graph) (fresh []any, problems []command.Refusal)
+}
+
+// define asks, judges and records definitions, all or none.
+func (s *Service) define(ctx context.Context, call command.Call, d definitions) (command.Done, error) {
+	return s.config.Door.Do(ctx, call, func(tx *command.Tx) error {
+		if err := command.Refuse(d.malformed...); err != nil {
 			return err
 		}
-		for _, c := range classes {
-			if err := tx.Authorize(ActionDefine, c.Name, map[string][]string{"class": {c.Name}}); err != nil {
+		for _, name := range d.names {
+			if err := tx.Authorize(ActionDefine, name, map[string][]string{d.kind: {name}}); err != nil {
 				return err
 			}
 		}
 		var fresh []any
 		var problems []command.Refusal
 		if err := s.atHead(tx, []string{classStream}, func(g *Graph) error {
-			fresh = nil
-			for _, c := range classes {
-				if old, ok := g.schema.classes[c.Name]; !ok || !old.def.equal(c) {
-					fresh = append(fresh, ClassDefined{c})
-				}
-			}
-			problems = g.checkClasses(classes)
+			fresh, problems = d.judge(g)
 			return nil
 		}); err != nil {
 			return err
@@ -302,38 +320,20 @@ func (s *Service) DefineRelations(ctx context.Context, actor command.Actor, rela
 	if len(relations) == 1 && checkName("relation", relations[0].Name) == nil {
 		call.Target = relations[0].Name
 	}
-	return s.config.Door.Do(ctx, call, func(tx *command.Tx) error {
-		var malformed []command.Refusal
-		for i, r := range relations {
-			malformed = append(malformed, r.malformed(i)...)
-		}
-		if err := command.Refuse(malformed...); err != nil {
-			return err
-		}
+	d := definitions{kind: "relation"}
+	for i, r := range relations {
+		d.names = append(d.names, r.Name)
+		d.malformed = append(d.malformed, r.malformed(i)...)
+	}
+	d.judge = func(g *Graph) (fresh []any, problems []command.Refusal) {
 		for _, r := range relations {
-			if err := tx.Authorize(ActionDefine, r.Name, map[string][]string{"relation": {r.Name}}); err != nil {
-				return err
+			if old, ok := g.schema.relations[r.Name]; !ok || old.def != r {
+				fresh = append(fresh, RelationDefined{r})
 			}
 		}
-		var fresh []any
-		var problems []command.Refusal
-		if err := s.atHead(tx, []string{classStream}, func(g *Graph) error {
-			fresh = nil
-			for _, r := range relations {
-				if old, ok := g.schema.relations[r.Name]; !ok || old.def != r {
-					fresh = append(fresh, RelationDefined{r})
-				}
-			}
-			problems = g.schema.checkRelations(relations)
-			return nil
-		}); err != nil {
-			return err
-		}
-		if err := command.Refuse(problems...); err != nil {
-			return err
-		}
-		return tx.Record(classStream, fresh...)
-	})
+		return fresh, g.schema.checkRelations(relations)
+	}
+	return s.define(ctx, call, d)
 }
 
 func (r RelationType) malformed(i int) []command.Refusal {

@@ -16,6 +16,7 @@ import (
 	"github.com/rollforward/rollforward/cmdb"
 	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/internal/race"
+	"github.com/rollforward/rollforward/internal/timing"
 )
 
 // reach is how many CIs an impact reaches in the graphs below, whatever their size.
@@ -166,17 +167,6 @@ func BenchmarkFold(b *testing.B) {
 	})
 }
 
-// fastest returns the shortest of several runs, which the machine disturbed least.
-func fastest(runs int, f func()) time.Duration {
-	best := time.Duration(1 << 62)
-	for range runs {
-		start := time.Now()
-		f()
-		best = min(best, time.Since(start))
-	}
-	return best
-}
-
 // The cost of an impact grows with what it reaches and not with the graph.
 func TestTheCostOfImpactDoesNotGrowWithTheGraphAtFullSize(t *testing.T) {
 	if race.Enabled {
@@ -190,19 +180,17 @@ func TestTheCostOfImpactDoesNotGrowWithTheGraphAtFullSize(t *testing.T) {
 		all = sizes(true)
 	}
 	for _, shape := range shapeNames() {
-		var first, scan time.Duration
-		for _, size := range all {
+		smallest := grow(t, shape, all[0], 100)
+		for _, size := range all[1:] {
 			g := grow(t, shape, size, 100)
 			runtime.GC()
-			took := fastest(30, func() { impactOf(t, g) })
-			whole := fastest(30, func() { g.Len() })
-			t.Logf("%s of %d CIs: %d ns for each of %d reached", shape, size, took.Nanoseconds()/reach, reach)
-			if first == 0 {
-				first, scan = took, whole
-				continue
-			}
-			require.Less(t, took, limit*first, "%s of %d CIs", shape, size)
-			require.Greater(t, whole, limit*scan, "the control: what looks at every CI grows with the graph")
+			few, many := timing.Until(func(few, many time.Duration) bool { return many < limit*few },
+				func() { impactOf(t, smallest) }, func() { impactOf(t, g) })
+			t.Logf("%s of %d CIs: %d ns for each of %d reached, %d ns in one of %d", shape, size, many.Nanoseconds()/reach, reach, few.Nanoseconds()/reach, all[0])
+			require.Less(t, many, limit*few, "%s of %d CIs", shape, size)
+			few, many = timing.Until(func(few, many time.Duration) bool { return many > limit*few },
+				func() { smallest.Len() }, func() { g.Len() })
+			require.Greater(t, many, limit*few, "the control: what looks at every CI grows with the graph")
 		}
 	}
 }
@@ -212,7 +200,7 @@ func TestAHubGainsAndLosesRelationsAtOnceAtFullSize(t *testing.T) {
 	if race.Enabled {
 		t.Skip("times say nothing under the race detector")
 	}
-	cost := func(degree int) time.Duration {
+	hub := func(degree int) func() {
 		w := standard(t)
 		deltas := []cmdb.Delta{cmdb.Add("hub", "network"), cmdb.Add("x", "server")}
 		g := w.deltas(deltas...).fold()
@@ -236,11 +224,12 @@ func TestAHubGainsAndLosesRelationsAtOnceAtFullSize(t *testing.T) {
 		for range 200 {
 			deltas = append(deltas, cmdb.Relate("hub", "contains", "x"), cmdb.Unrelate("hub", "contains", "x"))
 		}
-		took := fastest(20, func() { apply(deltas...) })
-		require.Empty(t, g.Discrepancies())
-		return took
+		return func() {
+			apply(deltas...)
+			require.Empty(t, g.Discrepancies())
+		}
 	}
-	few, many := cost(1_000), cost(50_000)
+	few, many := timing.Until(func(few, many time.Duration) bool { return many < 4*few }, hub(1_000), hub(50_000))
 	t.Logf("200 relations made and ended: %v at a CI of 1,000, %v at one of 50,000", few, many)
 	require.Less(t, many, 4*few)
 }

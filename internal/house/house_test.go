@@ -45,6 +45,7 @@ var arrows = map[string][]string{
 	"internal/wake":                       {},
 	"internal/race":                       {},
 	"internal/tally":                      {},
+	"internal/timing":                     {},
 	"internal/house":                      {},
 }
 

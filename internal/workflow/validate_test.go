@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/rollforward/rollforward/internal/timing"
 	"github.com/rollforward/rollforward/internal/workflow"
 	"github.com/rollforward/rollforward/internal/workflow/workflowtest"
 )
@@ -759,15 +760,10 @@ func TestALargeModelIsValidatedInTimeLinearInItsSize(t *testing.T) {
 		}
 		return m
 	}
-	took := func(n int) time.Duration {
-		m, best := large(n), time.Hour
-		for range 3 {
-			start := time.Now()
-			require.NoError(t, m.Validate(vocabulary()))
-			best = min(best, time.Since(start))
-		}
-		return best
+	validate := func(n int) func() {
+		m := large(n)
+		return func() { require.NoError(t, m.Validate(vocabulary())) }
 	}
-	small, big := took(1_000), took(20_000)
+	small, big := timing.Until(func(small, big time.Duration) bool { return big < 120*small }, validate(1_000), validate(20_000))
 	require.Less(t, big, 120*small, "20 times the size took %v, after %v", big, small) // quadratic is 400 times
 }

@@ -92,7 +92,7 @@ func newBare(t testing.TB) *bare {
 }
 
 func (n *bare) replay(t testing.TB, i int) {
-	decider := eventstore.Decider[change.Change, any]{Evolve: change.Evolve}
+	decider := eventstore.Decider[change.Change, any]{Evolve: change.Fold}
 	stream := fmt.Sprintf("change-CHG-%06d", i)
 	for _, events := range n.appends {
 		_, err := eventstore.Update(context.Background(), n.store, n.registry, func(tx *eventstore.Tx) error {

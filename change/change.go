@@ -74,6 +74,8 @@ type Change struct {
 	Tasks     []Task     `json:",omitzero"`
 	Incidents []Incident `json:",omitzero"`
 	Held      *Held      // nil unless on hold
+	Timings   []Timed    `json:",omitzero"` // what the calendar said last at each point
+	Releases  []Carried  `json:",omitzero"` // that carry it out, in the order in which they were bound
 
 	Authorized   *Authorized   // what it may be carried out as; nil if nothing is in force
 	Unauthorized *Unauthorized // what was carried out, and then refused
@@ -158,6 +160,16 @@ func (c Change) Approval(stage string) (a Approval, ok bool) {
 		return Approval{}, false
 	}
 	return c.Approvals[i], true
+}
+
+// Timing returns what the calendar said last at a point; ok is false if it was not
+// asked.
+func (c Change) Timing(at Point) (t Timed, ok bool) {
+	i := slices.IndexFunc(c.Timings, func(t Timed) bool { return t.Point == at })
+	if i < 0 {
+		return Timed{}, false
+	}
+	return c.Timings[i], true
 }
 
 // Task returns the task of that ID; ok is false if there is none.

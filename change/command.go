@@ -159,6 +159,30 @@ type Link struct {
 	Incident Incident `json:"incident"`
 }
 
+// Carry says how a release stands that carries the change out. Package release
+// gives it, in the append of the deployment itself; people have no need to.
+type Carry struct {
+	Release    string     `json:"release"`
+	Deployment int        `json:"deployment,omitzero"` // of the release, from 1; 0 while there is none
+	State      CarryState `json:"state"`
+	Notes      string     `json:"notes,omitzero"` // of the completion, where it completes the change
+}
+
+// CarryState is how a release stands to a change that it carries out.
+type CarryState string
+
+// The states. The work of the change begins with the first Running, and has ended
+// when every release that was bound is Delivered, BackedOut or Unbound.
+const (
+	CarryBound     CarryState = "bound" // it is to carry the change out, or the rest of it
+	CarryRunning   CarryState = "running"
+	CarryPaused    CarryState = "paused"
+	CarryFailed    CarryState = "failed" // and is neither tried again nor backed out yet
+	CarryDelivered CarryState = "delivered"
+	CarryBackedOut CarryState = "backed out"
+	CarryUnbound   CarryState = "unbound" // it has no part in the change any more
+)
+
 // Note adds a remark.
 type Note struct {
 	Text string `json:"text"`
@@ -185,4 +209,5 @@ func (AddTask) action() string  { return "change.task" }
 func (EditTask) action() string { return "change.task" }
 func (MoveTask) action() string { return "change.task" }
 func (Link) action() string     { return "change.link" }
+func (Carry) action() string    { return "change.carry" }
 func (Note) action() string     { return "change.note" }

@@ -51,8 +51,9 @@ type facts struct {
 	risk     *Receipt         // nil where the policy was not asked, or there is none
 	resolved workflow.Resolved
 	holds    func(expression string) (bool, error)
-	unknown  []string // changes that Order names and that there are not
-	without  []string // guards that tests have taken out
+	judged   func(Change, Point, Window) (Timing, error) // the calendar; nil where the engine has none
+	unknown  []string                                    // changes that Order names and that there are not
+	without  []string                                    // guards that tests have taken out
 }
 
 // graphFacts are what the CMDB says of the content as it is after the command.
@@ -116,6 +117,8 @@ func (d *decision) run(cmd Command) {
 		d.moveTask(c)
 	case Link:
 		d.link(c)
+	case Carry:
+		d.carry(c)
 	case Note:
 		d.note(c)
 	default:

@@ -61,6 +61,9 @@ func (d *decision) raise(c Raise) {
 		event.Template, event.TemplateVersion = d.template.Name, d.template.Version
 	}
 	d.record(event)
+	if !elsewhere && content.Window != nil {
+		d.time(Planned)
+	}
 	d.apart("implementer", content.Implementers...)
 	for _, t := range slices.Concat(d.template.tasks(), first.Tasks) {
 		d.newTask(Task{Title: t.Title, Kind: t.Kind, Group: t.Group})
@@ -197,9 +200,13 @@ func (d *decision) edit(c Edit) {
 			f.copy(&e.Set, &next)
 		}
 	}
+	retimed := next.Window != nil && d.Started == nil && slices.ContainsFunc(changed, func(name string) bool { return slices.Contains(timed, name) })
 	if slices.Contains(planning, d.Kind) || d.Started != nil {
 		e.Keeps = e.Scope == d.Scope // whatever can be edited later is not material
 		d.record(e)
+		if retimed {
+			d.time(Planned)
+		}
 		d.stillVotable()
 		d.auto()
 		return
@@ -222,6 +229,9 @@ func (d *decision) edit(c Edit) {
 	}
 	e.Keeps = len(e.Voids) == 0 && len(added) == 0
 	d.record(e)
+	if retimed {
+		d.time(Planned)
+	}
 	if sees {
 		d.judge()
 	}
@@ -231,6 +241,9 @@ func (d *decision) edit(c Edit) {
 	d.stillVotable()
 	d.auto()
 }
+
+// timed are the fields that the calendar looks at: an edit of them is judged anew.
+var timed = []string{"window", "cis", "deltas", "implementers", "group", "order", "tags"}
 
 // unseen are the fields that no risk policy and no expression sees: an edit of
 // them alone is not judged anew.

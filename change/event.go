@@ -161,6 +161,7 @@ type Implemented struct {
 	Start     time.Time    `json:"start"`
 	End       time.Time    `json:"end"`
 	BackedOut bool         `json:"backed_out,omitzero"`
+	Delivered []string     `json:"delivered,omitzero"` // deployments that carried it out, as "REL-000007/2": the deltas are in their events
 	Applied   []cmdb.Delta `json:"applied,omitzero"`
 	Notes     string       `json:"notes,omitzero"`
 	ReviewBy  time.Time    `json:"review_by,omitzero"` // when the review is due; zero: no deadline
@@ -171,6 +172,29 @@ func (e Implemented) CMDB() cmdb.Carried { return cmdb.Carried{Deltas: e.Applied
 
 // Tags lets the CMDB find the event, and queries by CI.
 func (e Implemented) Tags() []string { return cmdb.Tags(e.Applied) }
+
+// Timed is recorded when the calendar has judged the time of a change: when its
+// window is planned, when it is authorised and when it starts. What was known then
+// is never asked again.
+type Timed struct {
+	Point  Point     `json:"point"`
+	Timing Timing    `json:"timing"`
+	At     time.Time `json:"at"`
+}
+
+// Carried is recorded when it changes how a release stands that carries the change
+// out.
+type Carried struct {
+	Release    string     `json:"release"`
+	Deployment int        `json:"deployment,omitzero"`
+	State      CarryState `json:"state"`
+	By         string     `json:"by"`
+	For        string     `json:"for,omitzero"` // on whose behalf
+	At         time.Time  `json:"at"`
+}
+
+// Tags lets queries find the changes of a release.
+func (e Carried) Tags() []string { return []string{"release:" + e.Release} }
 
 // Reviewed is recorded when somebody judges how it went.
 type Reviewed struct {
@@ -243,6 +267,8 @@ func Types() []eventstore.EventType {
 		eventstore.Type[Unauthorized]("change.unauthorized", 1),
 		eventstore.Type[Started]("change.started", 1),
 		eventstore.Type[Implemented]("change.implemented", 1),
+		eventstore.Type[Timed]("change.timed", 1),
+		eventstore.Type[Carried]("change.carried", 1),
 		eventstore.Type[Reviewed]("change.reviewed", 1),
 		eventstore.Type[Held]("change.held", 1),
 		eventstore.Type[Resumed]("change.resumed", 1),

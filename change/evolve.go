@@ -13,6 +13,10 @@ func evolve(c Change, payload any) Change {
 	return c
 }
 
+// Evolve returns c after an event of its stream, for folds and replays of one's
+// own; c stays as it was. It never refuses. It costs a copy of the lists of c.
+func Evolve(c Change, payload any) Change { return evolve(c.handed(), payload) }
+
 // apply is evolve in place.
 func (c *Change) apply(payload any) {
 	if c.shared {
@@ -98,6 +102,21 @@ func (c *Change) apply(payload any) {
 		if c.Started != nil { // otherwise By reports what others did
 			c.Acted = with(c.Acted, e.By, e.For)
 		}
+	case Timed:
+		if i := slices.IndexFunc(c.Timings, func(t Timed) bool { return t.Point == e.Point }); i >= 0 {
+			c.Timings[i] = e
+		} else {
+			c.Timings = append(c.Timings, e)
+		}
+	case Carried:
+		if i := c.carrier(e.Release); i >= 0 {
+			c.Releases[i] = e
+		} else {
+			c.Releases = append(c.Releases, e)
+		}
+		if e.State != CarryBound && e.State != CarryUnbound {
+			c.Acted = with(c.Acted, e.By, e.For)
+		}
 	case Reviewed:
 		c.Reviewed = &e
 	case Held:
@@ -145,6 +164,7 @@ func (c Change) handed() Change {
 func (c *Change) own() {
 	c.shared = false
 	c.Path, c.Acted = slices.Clone(c.Path), slices.Clone(c.Acted)
+	c.Timings, c.Releases = slices.Clone(c.Timings), slices.Clone(c.Releases)
 	c.Tasks, c.Incidents, c.Approvals = slices.Clone(c.Tasks), slices.Clone(c.Incidents), slices.Clone(c.Approvals)
 	for i := range c.Approvals {
 		a := &c.Approvals[i]

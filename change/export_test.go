@@ -8,8 +8,8 @@ func Without(s *Service, guards ...string) { s.without = guards }
 // CheckModel returns what is wrong with a model of changes.
 func CheckModel(m Model, e Expressions) error { return checkModel(m, e) }
 
-// Evolve folds one event.
-func Evolve(c Change, payload any) Change { return evolve(c, payload) }
+// Fold is how the engine itself folds a stream: in place.
+func Fold(c Change, payload any) Change { return evolve(c, payload) }
 
 // Vocabulary is what models of changes may speak of.
 var Vocabulary = vocabulary
@@ -31,12 +31,4 @@ func Scope(c Content) string { return scopeOf(c, material) }
 func Say(c Change, payload any) string {
 	says, _ := say(c, payload)
 	return says
-}
-
-// Get returns a change as the list hands it out.
-func (l *List) Get(id string) Change {
-	if one := l.changes[id]; one != nil {
-		return one.change
-	}
-	return Change{}
 }

@@ -61,7 +61,7 @@ func needsOf(cmd Command, c Change) needs {
 		return needs{graph: true, facts: judged, risk: judged, seats: true, moves: true}
 	case Assess:
 		return needs{graph: true, facts: true, seats: true, moves: true}
-	case Start:
+	case Start, Carry:
 		return needs{graph: true, seats: true, moves: true}
 	case Complete:
 		return needs{graph: true, moves: true}
@@ -124,6 +124,9 @@ func (s *Service) gather(tx *command.Tx, c Change, cmd Command, m *model, t *Tem
 		if f.resolved, err = s.resolve(ctx, m, owners); err != nil {
 			return f, err
 		}
+	}
+	if s.calendar != nil {
+		f.judged = func(c Change, at Point, w Window) (Timing, error) { return s.calendar.Judge(tx, occasion(c, at, w)) }
 	}
 	if need.facts && m.asks {
 		f.holds = s.conditions(ctx, c, cmd, f)

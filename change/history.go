@@ -105,7 +105,7 @@ func (s *Service) Since(ctx context.Context, id, person string) ([]Difference, e
 // or of what follows from it. c is the change before.
 func say(c Change, payload any) (says string, follows bool) {
 	switch e := payload.(type) {
-	case Assessed, StagePlanned, StageRequested, StageSkipped, StageDecided, Authorized, Unauthorized:
+	case Timed, Assessed, StagePlanned, StageRequested, StageSkipped, StageDecided, Authorized, Unauthorized:
 		return consequence(e), true
 	case Moved:
 		if does := moves[e.Verb]; does != "" {
@@ -131,6 +131,12 @@ func say(c Change, payload any) (says string, follows bool) {
 // something else.
 var moves = map[string]string{
 	verbSubmit: "submits it", verbAdvance: "advances it", verbClose: "closes it", verbCancel: "cancels it", verbRevert: "takes it back to planning",
+}
+
+// carries says what an actor did whose release carries a change out.
+var carries = map[CarryState]string{
+	CarryBound: "binds it to %s", CarryRunning: "deploys it with %s", CarryPaused: "pauses its deployment with %s", CarryFailed: "ends its deployment with %s as failed",
+	CarryDelivered: "delivers it with %s", CarryBackedOut: "backs it out with %s", CarryUnbound: "takes it off %s",
 }
 
 // act says what the actor did.
@@ -169,7 +175,15 @@ func act(payload any) string {
 		if e.BackedOut {
 			s += ", backed out"
 		}
+		if len(e.Delivered) > 0 {
+			return and(s+", delivered by "+strings.Join(e.Delivered, ", "), e.Notes)
+		}
 		return and(fmt.Sprintf("%s, %s applied", s, counted(len(e.Applied), "delta")), e.Notes)
+	case Carried:
+		if says := carries[e.State]; says != "" {
+			return fmt.Sprintf(says, e.Release)
+		}
+		return fmt.Sprintf("says of %s: %s", e.Release, e.State)
 	case Reviewed:
 		s := and("reviews it: "+string(e.Outcome), e.Notes)
 		if e.Accepted != "" {
@@ -191,6 +205,8 @@ func act(payload any) string {
 // consequence says what followed.
 func consequence(payload any) string {
 	switch e := payload.(type) {
+	case Timed:
+		return "its time is judged, to be " + e.says()
 	case Assessed:
 		var parts []string
 		if e.Impact != nil {

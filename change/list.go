@@ -236,32 +236,47 @@ func (f Filter) matches(c Change) bool {
 	return !(f.Open && !c.Open() || f.Ended && c.Open()) && (f.Waiting == "" || len(c.waitsFor(f.Waiting)) > 0)
 }
 
+// Get returns a change as it stands; ok is false if there is none.
+func (l *List) Get(id string) (c Change, ok bool) {
+	one := l.changes[id]
+	if one == nil || one.change.Version == 0 { // only events that wait for those before them
+		return Change{}, false
+	}
+	return one.change, true
+}
+
+// Find returns the changes that f selects, by ID. It costs what f's CI, or Open,
+// narrows it to, otherwise all changes.
+func (l *List) Find(f Filter) []Change {
+	var found []Change
+	look := func(id string) {
+		if c, ok := l.Get(id); ok && f.matches(c) {
+			found = append(found, c)
+		}
+	}
+	switch {
+	case f.CI != "":
+		for id := range l.byCI[f.CI] {
+			look(id)
+		}
+	case f.Open:
+		for id := range l.open {
+			look(id)
+		}
+	default:
+		for id := range l.changes {
+			look(id)
+		}
+	}
+	slices.SortFunc(found, func(a, b Change) int { return strings.Compare(a.ID, b.ID) })
+	return found
+}
+
 // List returns the changes that f selects, by ID. It shows what this engine has
-// recorded. It costs what f's CI, or Open, narrows it to, otherwise all changes.
+// recorded, and costs as [List.Find] does.
 func (s *Service) List(ctx context.Context, f Filter) ([]Change, error) {
 	var found []Change
-	err := s.view(ctx, func(l *List) {
-		look := func(id string) {
-			if one := l.changes[id]; one != nil && f.matches(one.change) {
-				found = append(found, one.change)
-			}
-		}
-		switch {
-		case f.CI != "":
-			for id := range l.byCI[f.CI] {
-				look(id)
-			}
-		case f.Open:
-			for id := range l.open {
-				look(id)
-			}
-		default:
-			for id := range l.changes {
-				look(id)
-			}
-		}
-	})
-	slices.SortFunc(found, func(a, b Change) int { return strings.Compare(a.ID, b.ID) })
+	err := s.view(ctx, func(l *List) { found = l.Find(f) })
 	return found, err
 }
 

@@ -304,6 +304,9 @@ func (d *decision) authorize(to workflow.Kind) {
 		return
 	}
 	if by := d.authority(); by != "" {
+		if d.Started == nil && d.model.implements() && d.Window != nil {
+			d.time(ToAuthorize)
+		}
 		d.record(Authorized{Scope: d.Scope, By: by, At: d.now, Retrospective: d.Started != nil || !d.model.implements()})
 	}
 }

@@ -29,6 +29,7 @@ type Config struct {
 	Directory   Directory      // default none: only people named in a model can be asked for approval
 	Expressions Expressions    // default none: models with expressions are refused
 	Priority    PriorityPolicy // default benefit x (1 - failure) x urgency / cost
+	Calendar    Calendar       // default none: time is not judged
 }
 
 // Service is where commands on changes come in and questions are answered. Its
@@ -44,6 +45,7 @@ type Service struct {
 	directory   Directory
 	expressions Expressions
 	priority    PriorityPolicy
+	calendar    Calendar
 	without     []string // guards that tests have taken out
 
 	raising chan struct{} // holds a token while a change is raised: numbers are taken in turn
@@ -62,7 +64,7 @@ func New(c Config) (*Service, error) {
 	}
 	s := &Service{
 		door: c.Door, store: c.Store, registry: c.Registry, follower: c.Follower, cmdb: c.CMDB, list: c.List,
-		risk: c.Risk, directory: c.Directory, expressions: c.Expressions, priority: c.Priority,
+		risk: c.Risk, directory: c.Directory, expressions: c.Expressions, priority: c.Priority, calendar: c.Calendar,
 		raising: make(chan struct{}, 1), models: map[string]versions{},
 	}
 	// A policy that was refused when it was built is refused here, not with the
@@ -172,6 +174,29 @@ func (s *Service) WhyRaise(ctx context.Context, actor command.Actor, r Raise, th
 		_, err := s.raise(tx, r, then)
 		return err
 	})
+}
+
+// In runs commands on a change within a unit of work of another room, which is
+// appended as one: a deployment that starts, and the change that starts with it.
+// It authorises each command by itself.
+func (s *Service) In(tx *command.Tx, id string, commands ...Command) (Change, error) {
+	return s.do(tx, id, commands)
+}
+
+// RaiseIn begins a change within a unit of work of another room.
+func (s *Service) RaiseIn(tx *command.Tx, r Raise, then ...Command) (Change, error) {
+	return s.raise(tx, r, then)
+}
+
+// Load returns a change as it stands in a unit of work, which is held to it: if the
+// change has moved on by the end, the unit of work runs again. The ID of the change
+// is empty if there is none.
+func (s *Service) Load(tx *command.Tx, id string) (Change, error) {
+	if !nameable(id) {
+		return Change{}, nil
+	}
+	c, err := eventstore.Decider[Change, Command]{Evolve: evolve}.Load(tx.Tx, stream(id))
+	return c.handed(), err
 }
 
 // raise is the unit of work of a raise.
@@ -347,8 +372,10 @@ func (s *Service) under(tx *command.Tx, c Change) (*model, *TemplateVersion, err
 
 // decide loads a change, decides one command on the facts and records it.
 func (s *Service) decide(tx *command.Tx, id string, cmd Command, gather func(Change) (facts, error)) (Change, error) {
+	var before Change
 	change := eventstore.Decider[Change, Command]{
 		Decide: func(c Change, cmd Command) ([]any, error) {
+			before = c.handed()
 			f, err := gather(c)
 			if err != nil {
 				return nil, err
@@ -358,7 +385,11 @@ func (s *Service) decide(tx *command.Tx, id string, cmd Command, gather func(Cha
 		},
 		Evolve: evolve,
 	}
-	return change.Do(tx.Tx, stream(id), cmd)
+	after, err := change.Do(tx.Tx, stream(id), cmd)
+	if err == nil && s.calendar != nil && after.Version > before.Version {
+		err = s.calendar.Settle(tx, before, after.handed())
+	}
+	return after, err
 }
 
 // attributes are what rights can be given by.

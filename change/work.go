@@ -3,6 +3,7 @@ package change
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/rollforward/rollforward/internal/workflow"
@@ -58,6 +59,9 @@ func (d *decision) start() {
 	if !ok || !d.clear() {
 		return
 	}
+	if d.time(ToStart); !d.clear() {
+		return
+	}
 	first := d.mayStartFirst(KindImplement) && d.authority() == ""
 	if first {
 		// Every approval that the change would have needed is asked for.
@@ -110,6 +114,9 @@ func (d *decision) complete(c Complete) {
 	d.recordable("start", start)
 	d.recordable("end", end)
 	t, ok := d.way(verbComplete, "")
+	if pending := d.pending(); len(pending) > 0 && d.on("release-pending") {
+		d.refuse("release-pending", "%s carries it out, and has not delivered it", "finish its deployment, back it out, or take the change off the release", strings.Join(pending, ", "))
+	}
 	d.count("applied", len(c.Applied), maxDeltas)
 	if d.graph != nil && d.Kind == KindImplement {
 		d.preconditions(d.graph.applied)
@@ -120,6 +127,7 @@ func (d *decision) complete(c Complete) {
 	}
 	e := Implemented{
 		Change: d.ID, By: d.actor.ID, For: d.behalf(), Start: start, End: end, BackedOut: c.BackedOut, Applied: c.applied(d.Content), Notes: c.Notes,
+		Delivered: d.delivered(),
 	}
 	if d.model.Retrospect != nil {
 		e.ReviewBy = end.Add(time.Duration(d.model.Retrospect.ReviewWithin))
@@ -193,6 +201,7 @@ func (d *decision) cancel(c Cancel) {
 	if d.Open() && !d.cancellable() {
 		d.refuse("wrong-phase", "the change is in phase %q, from where it cannot cancel", "from here: %s", d.Phase, d.ways())
 	}
+	d.nothingRuns()
 	if !d.clear() {
 		return
 	}
@@ -221,6 +230,7 @@ func (d *decision) hold(c Hold) {
 	if d.Held != nil {
 		d.refuse("on-hold", "the change is on hold already: %s", "resume it first", d.Held.Reason)
 	}
+	d.nothingRuns()
 	if d.clear() {
 		d.record(Held{By: d.actor.ID, Reason: c.Reason, At: d.now})
 	}

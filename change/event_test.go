@@ -35,6 +35,8 @@ var payloads = map[string]any{
 	"change.started":         change.Started{},
 	"change.implemented":     change.Implemented{},
 	"change.reviewed":        change.Reviewed{},
+	"change.timed":           change.Timed{},
+	"change.carried":         change.Carried{},
 	"change.held":            change.Held{},
 	"change.resumed":         change.Resumed{},
 	"change.task-added":      change.TaskAdded{},

@@ -55,9 +55,11 @@ func FuzzContent(f *testing.F) {
 func FuzzEvolve(f *testing.F) {
 	r := registry(f)
 	var life [][]byte
-	for e := range spec.Replay(f, lifeFile, r).Records() {
-		if _, of := payloads[e.Type]; of {
-			life = append(life, append([]byte(e.Type+" "), e.Data...))
+	for _, age := range histories {
+		for e := range spec.Replay(f, age.file, r).Records() {
+			if _, of := payloads[e.Type]; of {
+				life = append(life, append([]byte(e.Type+" "), e.Data...))
+			}
 		}
 	}
 	for some := range slices.Chunk(life, 8) {

@@ -25,6 +25,7 @@ func commands() []change.Command {
 		change.Revert{Reason: "x"}, change.Hold{Reason: "x"}, change.Resume{}, change.AddTask{Title: "x", Kind: "testing"},
 		change.EditTask{ID: 1, Title: "x"}, change.MoveTask{ID: 1, To: "open"},
 		change.Link{Incident: change.Incident{ID: "INC-1", Relation: change.Fixes}}, change.Note{Text: "x"},
+		change.Carry{Release: "REL-000001", State: change.CarryBound},
 	}
 }
 

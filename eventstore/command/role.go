@@ -13,13 +13,14 @@ type Role string
 
 // The roles of the ready table.
 const (
-	Requester     Role = "requester"             // raises, edits, submits and cancels
-	Approver      Role = "approver"              // votes, comments
-	ChangeManager Role = "change manager"        // assesses, schedules, holds, closes, reverts; publishes models and templates
-	Implementer   Role = "implementer"           // starts and completes, works on tasks
-	Reviewer      Role = "reviewer"              // reviews outcomes
-	ConfigManager Role = "configuration manager" // records CIs, classes and imports
-	Auditor       Role = "auditor"               // reads everything, changes nothing
+	Requester      Role = "requester"             // raises, edits, submits and cancels
+	Approver       Role = "approver"              // votes, comments
+	ChangeManager  Role = "change manager"        // assesses, schedules, holds, closes, reverts; publishes models and templates
+	Implementer    Role = "implementer"           // starts and completes, works on tasks
+	Reviewer       Role = "reviewer"              // reviews outcomes
+	ReleaseManager Role = "release manager"       // plans, deploys and rolls back releases, and carries changes out by them
+	ConfigManager  Role = "configuration manager" // records CIs, classes and imports
+	Auditor        Role = "auditor"               // reads everything, changes nothing
 )
 
 // Permission is a right by action, object and attribute.
@@ -203,15 +204,18 @@ var readyTable = ReadyTable()
 // besides, also where one person has several roles. Everybody but an auditor may
 // delegate, for himself only.
 func ReadyTable() Table {
-	reads := Permission{Actions: []string{"change.read", "cmdb.read"}}
+	reads := Permission{Actions: []string{"change.read", "cmdb.read", "release.read", "schedule.read"}}
 	delegates := Permission{Actions: []string{giveAction}, Self: true}
 	may := func(actions ...string) []Permission { return []Permission{{Actions: actions}, delegates, reads} }
 	return Table{
 		Requester: may("change.raise", "change.edit", "change.submit", "change.cancel", "change.note", "change.link", "change.task"),
-		Approver:  may("change.approve", "change.reject", "change.note", "template.approve"),
+		Approver:  may("change.approve", "change.reject", "change.note", "template.approve", "release.approve", "release.reject", "release.waive", "release.check", "window.override", "conflict.accept"),
 		ChangeManager: may("change.raise", "change.edit", "change.submit", "change.assess", "change.advance", "change.expire",
 			"change.start", "change.complete", "change.close", "change.cancel", "change.revert", "change.hold", "change.resume",
-			"change.task", "change.link", "change.note", "model.*", "template.propose", "template.publish", "template.retire", "follow.park"),
+			"change.task", "change.link", "change.note", "model.*", "template.propose", "template.publish", "template.retire", "window.*", "conflict.accept", "follow.park"),
+		ReleaseManager: may("release.plan", "release.edit", "release.bind", "release.evidence", "release.check", "release.advance", "release.deploy", "release.report",
+			"release.pause", "release.resume", "release.finish", "release.fail", "release.abort", "release.retry", "release.rollback", "release.lift", "release.emerge",
+			"release.close", "release.cancel", "release.note", "environment.*", "change.raise", "change.submit", "change.carry", "change.note", "change.link"),
 		Implementer:   may("change.start", "change.complete", "change.edit", "change.task", "change.note", "change.link"),
 		Reviewer:      may("change.review", "change.close", "change.note", "change.link"),
 		ConfigManager: may("cmdb.*"),

@@ -17,19 +17,27 @@ var actions = strings.Fields(`
 	change.start change.complete change.review change.close change.cancel change.revert change.hold change.resume
 	change.task change.link change.note change.read
 	model.publish template.propose template.approve template.publish template.retire
-	cmdb.record cmdb.define cmdb.import cmdb.read delegation.give follow.park`)
+	cmdb.record cmdb.define cmdb.import cmdb.read delegation.give follow.park
+	change.carry window.define window.retire window.override conflict.accept schedule.read environment.define
+	release.plan release.edit release.bind release.evidence release.check release.waive release.advance release.approve release.reject
+	release.deploy release.report release.pause release.resume release.finish release.fail release.abort release.retry release.rollback
+	release.lift release.emerge release.close release.cancel release.note release.read`)
 
 // The ready table, written out: who may what of the above, on any object but himself.
 var ready = map[command.Role]string{
-	command.Requester: "change.raise change.edit change.submit change.cancel change.task change.link change.note change.read cmdb.read",
-	command.Approver:  "change.approve change.reject change.note change.read template.approve cmdb.read",
+	command.Requester: "change.raise change.edit change.submit change.cancel change.task change.link change.note change.read release.read schedule.read cmdb.read",
+	command.Approver:  "change.approve change.reject change.note change.read release.read schedule.read template.approve cmdb.read release.approve release.reject release.waive release.check window.override conflict.accept",
 	command.ChangeManager: `change.raise change.edit change.submit change.assess change.advance change.expire
 		change.start change.complete change.close change.cancel change.revert change.hold change.resume
-		change.task change.link change.note change.read model.publish template.propose template.publish template.retire cmdb.read follow.park`,
-	command.Implementer:   "change.edit change.start change.complete change.task change.link change.note change.read cmdb.read",
-	command.Reviewer:      "change.review change.close change.link change.note change.read cmdb.read",
-	command.ConfigManager: "change.read cmdb.record cmdb.define cmdb.import cmdb.read",
-	command.Auditor:       "change.read cmdb.read",
+		change.task change.link change.note change.read release.read schedule.read model.publish template.propose template.publish template.retire cmdb.read follow.park
+		window.define window.retire window.override conflict.accept`,
+	command.ReleaseManager: `release.plan release.edit release.bind release.evidence release.check release.advance release.deploy release.report release.pause
+		release.resume release.finish release.fail release.abort release.retry release.rollback release.lift release.emerge release.close release.cancel
+		release.note environment.define change.raise change.submit change.carry change.note change.link change.read release.read schedule.read cmdb.read`,
+	command.Implementer:   "change.edit change.start change.complete change.task change.link change.note change.read release.read schedule.read cmdb.read",
+	command.Reviewer:      "change.review change.close change.link change.note change.read release.read schedule.read cmdb.read",
+	command.ConfigManager: "change.read release.read schedule.read cmdb.record cmdb.define cmdb.import cmdb.read",
+	command.Auditor:       "change.read release.read schedule.read cmdb.read",
 }
 
 func TestTheReadyTableGivesEveryRoleItsRights(t *testing.T) {

@@ -46,10 +46,10 @@ type GateState string
 
 // The states of a gate (DOMAIN 3). What is not known is not run, and lets nothing through.
 const (
-	GateNotRun GateState = "not run"
-	GateFailed GateState = "fail"
-	GateWaived GateState = "waived"
-	GatePassed GateState = "pass"
+	GateNotRun  GateState = "not run"
+	GateFailed  GateState = "fail"
+	GateExcused GateState = "waived"
+	GatePassed  GateState = "pass"
 )
 
 // GateResult is a gate as it was judged.
@@ -128,7 +128,7 @@ func RollUp(results []GateResult) RollUpState {
 	has := map[GateState]bool{}
 	for _, r := range results {
 		switch r.State {
-		case GatePassed, GateFailed, GateWaived:
+		case GatePassed, GateFailed, GateExcused:
 			has[r.State] = true
 		default:
 			has[GateNotRun] = true
@@ -139,7 +139,7 @@ func RollUp(results []GateResult) RollUpState {
 		return RollUpNotRun
 	case has[GateFailed]:
 		return RollUpFailed
-	case has[GateWaived]:
+	case has[GateExcused]:
 		return RollUpException
 	}
 	return RollUpPassed
@@ -161,7 +161,7 @@ func (g Gate) Evaluate(in GateInput) GateResult {
 	a := g.judge(in)
 	switch a.State {
 	case GatePassed, GateFailed:
-	case GateNotRun, GateWaived: // only a person waives, and says until when
+	case GateNotRun, GateExcused: // only a person waives, and says until when
 		a.State = GateNotRun
 	default:
 		a.State, a.Why = GateNotRun, fmt.Sprintf("%q is no answer: %s", a.State, a.Why)
@@ -177,7 +177,7 @@ func (g Gate) Evaluate(in GateInput) GateResult {
 		return r
 	}
 	r.Why = fmt.Sprintf("waived by %s until %s: %s; otherwise %s: %s", w.By, clock(w.Until), w.Why, r.State, r.Why)
-	r.State, r.By, r.At = GateWaived, w.By, w.At
+	r.State, r.By, r.At = GateExcused, w.By, w.At
 	return r
 }
 

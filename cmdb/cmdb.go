@@ -31,6 +31,12 @@
 // A CI that is retired takes no part any more, and its relations end with it. It
 // can be added again, as the class and with the attributes given then.
 //
+// # Time
+//
+// [Service.AsOf] returns the graph of what was true at a time, according to what
+// was recorded up to a position, and [Service.Diff] what makes the CMDB of one
+// such moment that of another. Both fold what the graph keeps, and read nothing.
+//
 // # Who else records
 //
 // [Service.Record] pins the streams of all CIs that its deltas name, so that of

@@ -315,7 +315,9 @@ func (c *Compiled) occurrences(from, to time.Time, yield func(change.Window) boo
 			for i > 0 && waiting[i-1].start > s {
 				i--
 			}
-			waiting = slices.Insert(waiting, i, stretch{s, e})
+			if o := (stretch{s, e}); i == 0 || waiting[i-1] != o { // two local times may be one instant
+				waiting = slices.Insert(waiting, i, o)
+			}
 		}
 		if certain {
 			giveBefore(s)

@@ -58,7 +58,7 @@ var (
 
 const (
 	maxCount  = 100_000 // of a rule with a COUNT, which is counted through
-	maxADay   = 1440    // occurrences, as far as a rule can be seen to have that many
+	maxADay   = 288     // occurrences, as far as a rule can be seen to have that many: every five minutes
 	maxRule   = 4096    // bytes of a rule
 	maxAtOnce = 10_000  // occurrences of one window that overlap
 	maxListed = 10_000  // RDATEs or EXDATEs

@@ -92,8 +92,10 @@ func Open(ctx context.Context, store eventstore.Store, config Config) (*Engine, 
 	if err != nil {
 		return nil, fmt.Errorf("rollforward: open: %w", err)
 	}
+	var follower *follow.Follower
 	doors := command.Config{
-		Store: store, Registry: registry, Authorizer: config.Authorizer, Clock: config.Clock,
+		Recorded: func(records []eventstore.Recorded) { follower.Offer(records) },
+		Store:    store, Registry: registry, Authorizer: config.Authorizer, Clock: config.Clock,
 		HookTimeout: config.HookTimeout, RefusalsPerMinute: config.RefusalsPerMinute, Logger: config.Logger,
 	}
 	door, err := command.Open(doors)
@@ -104,7 +106,7 @@ func Open(ctx context.Context, store eventstore.Store, config Config) (*Engine, 
 		config.SnapshotEvery = 10_000
 	}
 	graph, list := cmdb.Projection(registry), change.Projection(registry)
-	follower, err := follow.Start(store, follow.Config{SnapshotEvery: max(config.SnapshotEvery, 0), Logger: config.Logger}, graph, list)
+	follower, err = follow.Start(store, follow.Config{SnapshotEvery: max(config.SnapshotEvery, 0), Logger: config.Logger}, graph, list)
 	if err != nil {
 		return nil, fmt.Errorf("rollforward: open: %w", err)
 	}

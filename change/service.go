@@ -47,6 +47,7 @@ type Service struct {
 	priority    PriorityPolicy
 	calendar    Calendar
 	without     []string // guards that tests have taken out
+	states      *eventstore.Cache[Change]
 
 	raising chan struct{} // holds a token while a change is raised: numbers are taken in turn
 
@@ -65,6 +66,7 @@ func New(c Config) (*Service, error) {
 	s := &Service{
 		door: c.Door, store: c.Store, registry: c.Registry, follower: c.Follower, cmdb: c.CMDB, list: c.List,
 		risk: c.Risk, directory: c.Directory, expressions: c.Expressions, priority: c.Priority, calendar: c.Calendar,
+		states:  &eventstore.Cache[Change]{Copy: Change.handed},
 		raising: make(chan struct{}, 1), models: map[string]versions{},
 	}
 	// A policy that was refused when it was built is refused here, not with the
@@ -195,8 +197,7 @@ func (s *Service) Load(tx *command.Tx, id string) (Change, error) {
 	if !nameable(id) {
 		return Change{}, nil
 	}
-	c, err := eventstore.Decider[Change, Command]{Evolve: evolve}.Load(tx.Tx, stream(id))
-	return c.handed(), err
+	return eventstore.Decider[Change, Command]{Evolve: evolve, Cache: s.states}.Load(tx.Tx, stream(id))
 }
 
 // raise is the unit of work of a raise.
@@ -384,6 +385,7 @@ func (s *Service) decide(tx *command.Tx, id string, cmd Command, gather func(Cha
 			return events, command.Refuse(refused...)
 		},
 		Evolve: evolve,
+		Cache:  s.states,
 	}
 	after, err := change.Do(tx.Tx, stream(id), cmd)
 	if err == nil && s.calendar != nil && after.Version > before.Version {

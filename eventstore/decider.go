@@ -14,6 +14,9 @@ type Decider[S, C any] struct {
 	// leaves out. It may change state in place, but not the payload, which is
 	// folded again by the next Load.
 	Evolve func(state S, payload any) S
+
+	// Cache, if there is one, saves reading streams that this process knows.
+	Cache *Cache[S]
 }
 
 // Load folds stream into a state and pins the version it read. What this unit
@@ -21,18 +24,37 @@ type Decider[S, C any] struct {
 // exist is the zero S at version 0. Every Load folds anew; the first one of a
 // stream in a unit of work also reads and decodes it.
 func (d Decider[S, C]) Load(tx *Tx, stream string) (S, error) {
-	var state S
-	history, err := tx.history(stream)
+	state, err := d.recorded(tx, stream)
 	if err != nil {
 		return state, fmt.Errorf("load %q: %w", stream, err)
-	}
-	for _, payload := range history {
-		state = d.Evolve(state, payload)
 	}
 	for i, e := range tx.events {
 		if e.Stream == stream {
 			state = d.Evolve(state, tx.payloads[i])
 		}
+	}
+	return state, nil
+}
+
+// recorded returns the state of stream as the log has it, at the version at which
+// it is pinned.
+func (d Decider[S, C]) recorded(tx *Tx, stream string) (state S, err error) {
+	if d.Cache != nil && !tx.anew {
+		if known, version, ok := d.Cache.get(stream); ok && tx.assume(stream, version) {
+			return known, nil
+		}
+	}
+	history, err := tx.history(stream)
+	if err != nil {
+		return state, err
+	}
+	for _, payload := range history {
+		state = d.Evolve(state, payload)
+	}
+	if d.Cache != nil && len(history) > 0 {
+		d.Cache.drop(stream)
+		d.Cache.put(stream, tx.streams[stream].version, state)
+		state = d.Cache.copy(state)
 	}
 	return state, nil
 }
@@ -54,6 +76,11 @@ func (d Decider[S, C]) Do(tx *Tx, stream string, command C) (S, error) {
 	}
 	for _, payload := range tx.payloads[before:] {
 		state = d.Evolve(state, payload)
+	}
+	if d.Cache != nil && len(payloads) > 0 {
+		after, state := tx.after(stream), d.Cache.copy(state)
+		tx.appended = append(tx.appended, func() { d.Cache.put(stream, after, state) })
+		return d.Cache.copy(state), nil
 	}
 	return state, nil
 }

@@ -32,8 +32,16 @@ const (
 // It costs what f reads and one append.
 func Update(ctx context.Context, store Store, registry *Registry, f func(tx *Tx) error) ([]Recorded, error) {
 	for attempt := 1; ; attempt++ {
-		tx := &Tx{ctx: ctx, store: store, registry: registry, streams: map[string]*pinned{}}
-		if err := f(tx); err != nil {
+		tx := &Tx{ctx: ctx, store: store, registry: registry, streams: map[string]*pinned{}, anew: attempt > 1}
+		err := f(tx)
+		if err != nil || len(tx.events) == 0 {
+			if stale, unknown := tx.stale(); stale {
+				continue // it was decided on a state that the log has left behind
+			} else if unknown != nil {
+				return nil, unknown // a refusal on a state that may be an old one is none
+			}
+		}
+		if err != nil {
 			return nil, err
 		}
 		if len(tx.events) == 0 {
@@ -41,6 +49,11 @@ func Update(ctx context.Context, store Store, registry *Registry, f func(tx *Tx)
 		}
 		records, err := resend(ctx, store, tx.events, tx.expectations())
 		var conflict *ConflictError
+		if err == nil && len(records) > 0 { // none where it is only tried
+			for _, f := range tx.appended {
+				f()
+			}
+		}
 		if err == nil || !errors.As(err, &conflict) {
 			return records, err
 		}
@@ -104,13 +117,16 @@ type Tx struct {
 	streams  map[string]*pinned
 	order    []string // of pinning, so that expectations are always sent in one order
 	events   []Event
-	payloads []any // of events, as they will be read back
+	payloads []any    // of events, as they will be read back
+	anew     bool     // what caches know is not used: it was not what the log had
+	appended []func() // run when the append has succeeded
 }
 
 // pinned is a stream this unit of work depends on.
 type pinned struct {
 	version uint64
 	named   bool  // by the caller: a conflict on it is not retried
+	assumed bool  // its version is that of a cache, and not known to be where it stands
 	read    bool  // history is there
 	history []any // payloads up to version
 }
@@ -149,6 +165,44 @@ func (tx *Tx) Expect(stream string, version uint64) error {
 	}
 	p.named = true
 	return nil
+}
+
+// assume pins stream at a version that a cache knows; false if it is pinned at
+// another one.
+func (tx *Tx) assume(stream string, version uint64) bool {
+	if p := tx.streams[stream]; p != nil {
+		return p.version == version
+	}
+	tx.pin(stream, version).assumed = true
+	return true
+}
+
+// stale reports whether a stream that was assumed to stand at a version stands at
+// another one.
+func (tx *Tx) stale() (bool, error) {
+	for _, stream := range tx.order {
+		if p := tx.streams[stream]; p.assumed {
+			version, err := tx.store.Version(tx.ctx, stream)
+			if err != nil {
+				return false, err
+			}
+			if version != p.version {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+// after returns the version at which stream will stand.
+func (tx *Tx) after(stream string) uint64 {
+	version := tx.streams[stream].version
+	for _, e := range tx.events {
+		if e.Stream == stream {
+			version++
+		}
+	}
+	return version
 }
 
 func (tx *Tx) pin(stream string, version uint64) *pinned {

@@ -15,12 +15,13 @@ import (
 // Config is what a door stands on. Store, Registry and Authorizer are required.
 type Config struct {
 	Store             eventstore.Store
-	Registry          *eventstore.Registry // with Types of this package among its types
-	Authorizer        Authorizer           // without one Open fails: name AllowAll if everybody may do everything
-	Clock             func() time.Time     // default time.Now
-	HookTimeout       time.Duration        // of one call of a hook; default 5 s
-	RefusalsPerMinute int                  // listed for one actor and rule before they are only counted; default 10
-	Logger            *slog.Logger         // told of hooks that panicked (error) and of refusals that could not be recorded (warn); default slog.Default()
+	Registry          *eventstore.Registry        // with Types of this package among its types
+	Authorizer        Authorizer                  // without one Open fails: name AllowAll if everybody may do everything
+	Clock             func() time.Time            // default time.Now
+	HookTimeout       time.Duration               // of one call of a hook; default 5 s
+	RefusalsPerMinute int                         // listed for one actor and rule before they are only counted; default 10
+	Recorded          func([]eventstore.Recorded) // told of every append of the door, such as a follower's Offer; default nobody
+	Logger            *slog.Logger                // told of hooks that panicked (error) and of refusals that could not be recorded (warn); default slog.Default()
 }
 
 // Door is where commands come in. Its methods may be called concurrently.

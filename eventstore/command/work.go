@@ -109,6 +109,9 @@ func (d *Door) do(ctx context.Context, call Call, f func(tx *Tx) error) (Done, e
 		d.counts.repeated.Add(1)
 	} else if n := len(records); n > 0 {
 		done.Records, done.Position = records, records[n-1].Position
+		if d.config.Recorded != nil {
+			d.config.Recorded(records)
+		}
 	}
 	d.advance(done.Position)
 	return done, nil

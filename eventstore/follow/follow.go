@@ -148,6 +148,7 @@ type Follower struct {
 	gate   gate          // views inside, or the run inside, which alone changes folds
 	saving chan struct{} // holds a token while snapshots are taken and saved, so that older ones never replace later ones
 	nudge  chan struct{} // Park tells a stopped run to look
+	offers offers
 	cancel context.CancelFunc
 	done   chan struct{} // closed when the run and what it started have ended
 	close  func() error
@@ -191,6 +192,7 @@ func Start(store eventstore.Store, config Config, folds ...Declared) (*Follower,
 		cancel:   cancel,
 		done:     make(chan struct{}),
 	}
+	f.offers.nudge = make(chan struct{}, 1)
 	f.checkpoints, _ = store.(eventstore.Checkpoints)
 	f.close = sync.OnceValue(f.end)
 	if f.log == nil {

@@ -36,6 +36,9 @@ type run struct {
 	since  int                 // events since snapshots were last taken
 	batch  []eventstore.Recorded
 	savers sync.WaitGroup
+
+	waited    chan error // the end of a Wait for more than waitedFor; nil while there is none
+	waitedFor eventstore.Position
 }
 
 func (r *run) work(ctx context.Context) {
@@ -91,7 +94,7 @@ func (r *run) step(ctx context.Context) error {
 			return err
 		}
 	}
-	return r.store.Wait(ctx, r.low())
+	return r.await(ctx)
 }
 
 // low returns the position that every fold has reached.

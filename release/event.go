@@ -123,7 +123,7 @@ type DeploymentStarted struct {
 	Limits      Limits         `json:"limits,omitzero"`
 	Gates       []GateResult   `json:"gates,omitzero"`
 	RollUp      RollUpState    `json:"roll_up"`
-	Timing      *change.Timing `json:"timing,omitzero"`    // nil: the calendar was not asked
+	Timing      *change.Timing `json:"timing,omitzero"`     // nil: the calendar was not asked
 	RollsBack   int            `json:"rolls_back,omitzero"` // number of the deployment that is undone
 	Retries     int            `json:"retries,omitzero"`    // number of the deployment that is tried again
 	By          string         `json:"by"`

@@ -56,6 +56,7 @@ func (f Facts) Map() map[string]any {
 		"impacted": int64(f.Impacted), "impacted_cis": factIDs(f.Top), "criticality": criticality, "classes": factCounts(f.Classes),
 		"degraded": factTexts(f.Degraded), "environments": factTexts(named),
 		"lead_time": lead, "planned": f.Planned, "outage": factDuration(f.Outage), "backout": f.Backout, "tested": f.Tested,
+		"conflicts": int64(f.Conflicts), "timed": f.Timed,
 		"answers": answers, "history": history,
 		"cost": factAmount(f.Cost), "benefit": factAmount(f.Benefit), "urgency": factAmount(f.Urgency),
 	}

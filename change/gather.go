@@ -312,6 +312,9 @@ func about(c Change, content Content, now time.Time, cis []FactCI, impact cmdb.I
 	if content.Outage != nil {
 		f.Outage = content.Outage.For
 	}
+	if t, ok := c.Timing(Planned); ok && content.Window != nil && t.Timing.Window == *content.Window {
+		f.Conflicts, f.Timed = t.Timing.Count, t.Timing.Answer == TimingClear || t.Timing.Answer == TimingConflict
+	}
 	levels, classes := map[string]int{}, map[string]int{}
 	count := func(ci FactCI) {
 		levels[criticalities[importance(ci)]]++

@@ -49,8 +49,12 @@ type Facts struct {
 	LeadTime Seconds `json:"lead_time,omitzero"` // from now to the start of the window; negative if it lies before
 	Planned  bool    `json:"planned"`            // it has a window: without one LeadTime says nothing
 	Outage   Seconds `json:"outage,omitzero"`
-	Backout  bool    `json:"backout"` // it has a back-out plan
-	Tested   bool    `json:"tested"`  // it has a test plan
+
+	Conflicts int  `json:"conflicts,omitzero"` // that the calendar found when the window was planned
+	Timed     bool `json:"timed,omitzero"`     // the calendar has looked: without that Conflicts says nothing
+
+	Backout bool `json:"backout"` // it has a back-out plan
+	Tested  bool `json:"tested"`  // it has a test plan
 
 	Answers []Answer  `json:"answers,omitzero"` // to questionnaires, sorted by question
 	History []History `json:"history,omitzero"` // of the group, the model and the CIs

@@ -71,8 +71,8 @@ func TestADoorThatIsClosedLetsNobodyIn(t *testing.T) {
 // Conditions speak of facts by names that are always there.
 func TestEveryFactHasItsNameAlsoWhereItIsNotKnown(t *testing.T) {
 	names := []string{
-		"answers", "backout", "benefit", "category", "change", "cis", "classes", "cost", "criticality", "degraded", "deltas", "environments",
-		"group", "history", "impacted", "impacted_cis", "lead_time", "model", "origin", "outage", "planned", "template", "tested", "urgency",
+		"answers", "backout", "benefit", "category", "change", "cis", "classes", "conflicts", "cost", "criticality", "degraded", "deltas", "environments",
+		"group", "history", "impacted", "impacted_cis", "lead_time", "model", "origin", "outage", "planned", "template", "tested", "timed", "urgency",
 	}
 	sorted := func(facts map[string]any) []string {
 		var all []string

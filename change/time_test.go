@@ -181,3 +181,19 @@ func TestWhatHasHappenedHasNoTimeToJudge(t *testing.T) {
 		Window: change.Between(monday.Add(-time.Hour), monday)}})
 	require.Empty(t, a.asked)
 }
+
+// Policies and conditions see how many conflicts were known when the window was
+// planned, and whether anybody looked.
+func TestPoliciesSeeWhatTheCalendarFound(t *testing.T) {
+	a := &almanac{says: map[change.Point]change.Conflict{change.Planned: freeze(change.Warn)}}
+	seen := &hooks{}
+	h := open(t, memory.New(), a.option, judging(seen)).estate()
+	c := h.raise(upgrade(), change.Submit{})
+	require.Equal(t, 1, c.Risk.Facts.Conflicts)
+	require.True(t, c.Risk.Facts.Timed)
+	r := upgrade()
+	r.Content.Window = nil
+	c = h.raise(r)
+	c = h.do(alice, c.ID, change.Submit{})
+	require.False(t, c.Risk.Facts.Timed, "nobody has looked: that is not clear")
+}

@@ -106,5 +106,5 @@ func ExampleCEL() {
 	fmt.Println(err)
 	// Output:
 	// true <nil>
-	// condition at 1:1: unknown-name: undeclared reference to 'critcality' (did you mean 'criticality'?); there are answers, backout, benefit, category, change, cis, classes, cost, criticality, degraded, deltas, environments, group, history, impacted, impacted_cis, lead_time, model, origin, outage, planned, risk, template, tested, urgency
+	// condition at 1:1: unknown-name: undeclared reference to 'critcality' (did you mean 'criticality'?); there are answers, backout, benefit, category, change, cis, classes, conflicts, cost, criticality, degraded, deltas, environments, group, history, impacted, impacted_cis, lead_time, model, origin, outage, planned, risk, template, tested, timed, urgency
 }

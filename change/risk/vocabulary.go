@@ -33,8 +33,8 @@ func factVariables() []variable {
 	list, counts := cel.ListType(cel.StringType), cel.MapType(cel.StringType, cel.IntType)
 	return slices.Concat(
 		is(cel.StringType, "change", "model", "template", "category", "group", "origin", "cost", "benefit", "urgency"),
-		is(cel.IntType, "deltas", "impacted"),
-		is(cel.BoolType, "planned", "backout", "tested"),
+		is(cel.IntType, "deltas", "impacted", "conflicts"),
+		is(cel.BoolType, "planned", "backout", "tested", "timed"),
 		is(cel.DurationType, "lead_time", "outage"),
 		is(list, "cis", "impacted_cis", "degraded", "environments"),
 		is(counts, "criticality", "classes", "answers"),

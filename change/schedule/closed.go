@@ -1,0 +1,236 @@
+package schedule
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rollforward/rollforward/change"
+	"github.com/rollforward/rollforward/cmdb"
+)
+
+// alike are subjects that the same windows match, and whose time is therefore
+// judged together.
+type alike struct {
+	windows  []*Compiled
+	subjects []Subject
+	path     []cmdb.Step // to the first of them
+}
+
+// together puts subjects for which the same windows hold into one group.
+func together(live []*Compiled, subjects []Subject, paths [][]cmdb.Step) []*alike {
+	groups := map[string]*alike{}
+	var all []*alike
+	for i, x := range subjects {
+		var matching []*Compiled
+		var key strings.Builder
+		for n, w := range live {
+			if w.window.Scope.Matches(x) {
+				matching = append(matching, w)
+				fmt.Fprintf(&key, "%d,", n)
+			}
+		}
+		g := groups[key.String()]
+		if g == nil {
+			g = &alike{windows: matching}
+			if paths != nil {
+				g.path = paths[i]
+			}
+			groups[key.String()] = g
+			all = append(all, g)
+		}
+		g.subjects = append(g.subjects, x)
+	}
+	return all
+}
+
+// against is a window that stands against an occasion, with all on which it does.
+type against struct {
+	Against
+	prefix   string
+	group    *alike
+	subjects []Subject
+}
+
+// windows finds what the windows say: against the CIs themselves, then, where a
+// window says nothing of those, against CIs near them. A window is one conflict,
+// however many CIs it is about. It returns when the windows of the CIs themselves
+// are open next for as long; zero if they are open, or not within the horizon.
+func (q *query) windows() (next time.Time, err error) {
+	live, err := q.s.live()
+	if err != nil || len(live) == 0 {
+		return time.Time{}, err
+	}
+	own := together(live, q.estate.subjects(q.o), nil)
+	said := map[string]bool{}
+	closed := q.closed("", own, said)
+	for _, a := range closed {
+		said[a.Window.ID] = true
+	}
+	found := closed
+	for _, near := range []struct {
+		prefix    string
+		relatives []relative
+	}{{childPrefix, q.estate.children}, {parentPrefix, q.estate.parents}} {
+		var subjects []Subject
+		var paths [][]cmdb.Step
+		for _, n := range near.relatives {
+			subjects, paths = append(subjects, q.estate.subject(n.ci, q.o.Model, nil)), append(paths, n.path)
+		}
+		found = append(found, q.closed(near.prefix, together(live, subjects, paths), said)...)
+	}
+	for _, a := range found {
+		q.closes(a)
+	}
+	if len(closed) > 0 {
+		next = q.next(own)
+	}
+	return next, nil
+}
+
+// closed returns the windows that stand against subjects, without those that are
+// said already, each once.
+func (q *query) closed(prefix string, groups []*alike, said map[string]bool) []*against {
+	var all []*against
+	known := map[string]*against{}
+	for _, g := range groups {
+		if len(g.windows) == 0 {
+			continue
+		}
+		for _, w := range Judge(g.windows, g.subjects[0], q.o.Window, time.Microsecond).Against {
+			key := w.Rule + " " + w.Window.ID
+			if said[w.Window.ID] {
+				continue
+			}
+			if known[key] == nil {
+				known[key] = &against{Against: w, prefix: prefix, group: g}
+				all = append(all, known[key])
+			}
+			known[key].subjects = append(known[key].subjects, g.subjects...)
+		}
+	}
+	return all
+}
+
+// closes adds a window that stands against the occasion.
+func (q *query) closes(a *against) {
+	c := change.Conflict{Rule: a.prefix + a.Rule, With: a.Window.ID, Overlap: a.Overlap, Path: a.group.path}
+	about := a.subjects[0].CI
+	if len(c.Path) > 0 {
+		c.CI, c.Related = c.Path[0].From, about
+	} else {
+		c.CI = about
+	}
+	on := "it"
+	if about != "" {
+		on = about
+	}
+	if n := len(a.subjects) - 1; n > 0 {
+		on = fmt.Sprintf("%s and %d more", on, n)
+	}
+	name := a.Window.Name
+	if a.Window.Reason != "" {
+		name += ", " + a.Window.Reason
+	}
+	switch a.Rule {
+	case Blackout:
+		c.Why = fmt.Sprintf("%q closes %s %s", name, on, when(a.Overlap))
+		c.Remedy = "choose another time, or have window " + a.Window.ID + " overridden"
+	default:
+		c.Why = fmt.Sprintf("%q does not allow work on %s %s", name, on, when(a.Overlap))
+		c.Remedy = "choose a time within maintenance, or have window " + a.Window.ID + " overridden"
+		if short := q.tooShort(a); short != "" && a.prefix == "" {
+			c.Rule, c.Why = WindowTooShort, short
+		}
+	}
+	c.Resolved = q.overridden(a)
+	id := identity(c.Rule, q.subject(), c.With)
+	if _, known := q.found[id]; known {
+		return
+	}
+	// Which of many CIs comes first has no part in its identity.
+	c.Change, c.ID = q.subject(), id
+	c.Effect = q.rules.effect(c.Rule, q.o.Point, a.Effects)
+	c.Severity = severity[c.Rule]
+	if c.Resolved == nil {
+		c.Resolved = q.accepted(c)
+	}
+	q.found[id] = c
+}
+
+// tooShort says that an occasion begins within maintenance that is shorter than
+// it; empty if it does not.
+func (q *query) tooShort(a *against) string {
+	w := q.o.Window
+	needs := w.End.Sub(w.Start)
+	for _, open := range Open(a.group.windows, a.group.subjects[0], change.Window{Start: w.Start.Add(-needs), End: w.End.Add(needs)}) {
+		if open.Holds(w.Start) && open.End.Sub(open.Start) < needs {
+			return fmt.Sprintf("%q is open %s, which is shorter than the %s that are planned", a.Window.Name, when(open), needs)
+		}
+	}
+	return ""
+}
+
+// overridden returns who took it upon himself that something happens against a
+// window: for this change, or for all that the window is met with, and until its
+// end at least.
+func (q *query) overridden(a *against) *change.Resolution {
+	ids := []string{a.Window.ID}
+	if a.Rule == OutsideMaintenance {
+		for _, w := range a.group.windows { // an override of any of those that allow
+			if w.window.Kind == Allow {
+				ids = append(ids, w.ID())
+			}
+		}
+	}
+	for _, id := range ids {
+		d := q.s.windows[id]
+		if d == nil {
+			continue
+		}
+		for _, o := range slices.Backward(d.Overrides) {
+			covers := o.Change != "" && (o.Change == q.o.Change || o.Change == q.o.Release)
+			covers = covers || o.Change == "" && !slices.ContainsFunc(a.subjects, func(x Subject) bool { return !o.Scope.Matches(x) })
+			if covers && !q.o.Window.End.After(o.Until) {
+				return &change.Resolution{By: o.By, Why: o.Why, Until: o.Until}
+			}
+		}
+	}
+	return nil
+}
+
+// next returns the first time, not before the occasion, when the windows of all
+// groups are open for as long as it takes; zero if there is none within the horizon.
+func (q *query) next(groups []*alike) time.Time {
+	w := q.o.Window
+	within := change.Window{Start: w.Start, End: w.Start.Add(q.rules.Horizon)}
+	open := []change.Window{within}
+	for _, g := range groups {
+		if len(g.windows) > 0 {
+			open = both(open, Open(g.windows, g.subjects[0], within))
+		}
+	}
+	for _, o := range open {
+		if o.End.Sub(o.Start) >= w.End.Sub(w.Start) {
+			return o.Start
+		}
+	}
+	return time.Time{}
+}
+
+// both returns what lies in a and in b. Each is in order and does not overlap itself.
+func both(a, b []change.Window) []change.Window {
+	var all []change.Window
+	for i, j := 0, 0; i < len(a) && j < len(b); {
+		if w := overlap(a[i], b[j]); w.Start.Before(w.End) {
+			all = append(all, w)
+		}
+		if a[i].End.Before(b[j].End) {
+			i++
+		} else {
+			j++
+		}
+	}
+	return all
+}

@@ -38,7 +38,7 @@ func keysOf(deltas []cmdb.Delta) []string {
 func (q *query) deltas() {
 	for i, d := range q.o.Deltas {
 		of := key(d)
-		q.s.byDelta[of].overlapping(q.at, func(e *Entry) bool {
+		q.s.byDelta[of].overlapping(q.at, func(e *Scheduled) bool {
 			q.clash(e, d, fmt.Sprintf("%s is to %s, too, %s", e.Change, says(e, of), when(*e.Window)))
 			return true
 		})
@@ -46,14 +46,14 @@ func (q *query) deltas() {
 			if ci == "" || whole(ci) == of {
 				continue
 			}
-			q.s.byDelta[whole(ci)].overlapping(q.at, func(e *Entry) bool {
+			q.s.byDelta[whole(ci)].overlapping(q.at, func(e *Scheduled) bool {
 				q.clash(e, d, fmt.Sprintf("%s is to %s, %s", e.Change, says(e, whole(ci)), when(*e.Window)))
 				return true
 			})
 		}
 		switch d.Op {
 		case cmdb.OpAdd, cmdb.OpRetire:
-			q.s.byCI[d.CI].overlapping(q.at, func(e *Entry) bool {
+			q.s.byCI[d.CI].overlapping(q.at, func(e *Scheduled) bool {
 				for _, other := range e.Deltas {
 					if other.CI == d.CI || other.To == d.CI {
 						q.clash(e, d, fmt.Sprintf("%s is to %s of %s, %s", e.Change, other, other.CI, when(*e.Window)))
@@ -74,9 +74,9 @@ func (q *query) deltas() {
 // that sets it.
 func (q *query) sequence(d cmdb.Delta, first, last bool) {
 	of := key(d)
-	apart := func(e *Entry) bool { return !q.counts(e) || spanOf(*e.Window).overlaps(q.at) }
+	apart := func(e *Scheduled) bool { return !q.counts(e) || spanOf(*e.Window).overlaps(q.at) }
 	if first {
-		q.s.byDelta[of].before(q.at.start, func(e *Entry) bool {
+		q.s.byDelta[of].before(q.at.start, func(e *Scheduled) bool {
 			if apart(e) {
 				return true
 			}
@@ -87,7 +87,7 @@ func (q *query) sequence(d cmdb.Delta, first, last bool) {
 		})
 	}
 	if last {
-		q.s.byDelta[of].from(q.at.end, func(e *Entry) bool {
+		q.s.byDelta[of].from(q.at.end, func(e *Scheduled) bool {
 			if apart(e) {
 				return true
 			}
@@ -100,7 +100,7 @@ func (q *query) sequence(d cmdb.Delta, first, last bool) {
 }
 
 // leaves returns the value that an entry sets last under a key.
-func leaves(e *Entry, of string) (string, bool) {
+func leaves(e *Scheduled, of string) (string, bool) {
 	for _, d := range slices.Backward(e.Deltas) {
 		if key(d) == of {
 			return d.After, true
@@ -110,7 +110,7 @@ func leaves(e *Entry, of string) (string, bool) {
 }
 
 // says returns what an entry does under a key.
-func says(e *Entry, of string) string {
+func says(e *Scheduled, of string) string {
 	for _, d := range e.Deltas {
 		if key(d) == of {
 			return fmt.Sprintf("%s", d)
@@ -119,7 +119,7 @@ func says(e *Entry, of string) string {
 	return "alter the same"
 }
 
-func (q *query) clash(e *Entry, d cmdb.Delta, why string) {
+func (q *query) clash(e *Scheduled, d cmdb.Delta, why string) {
 	if !q.counts(e) {
 		return
 	}
@@ -158,7 +158,7 @@ func (q *query) harmless() bool {
 // down is a member of a pool that another change takes down.
 type down struct {
 	member string
-	by     *Entry
+	by     *Scheduled
 	at     change.Window
 }
 
@@ -169,7 +169,7 @@ func (q *query) pool(pool cmdb.Degraded, members []cmdb.Reached) {
 		if q.estate.own[m.CI.ID] {
 			continue
 		}
-		q.s.byCI[m.CI.ID].overlapping(spanOf(q.o.Window), func(e *Entry) bool {
+		q.s.byCI[m.CI.ID].overlapping(spanOf(q.o.Window), func(e *Scheduled) bool {
 			if q.counts(e) && (e.Outage == nil || e.Outage.Expected) {
 				all = append(all, down{m.CI.ID, e, overlap(q.o.Window, *e.Window)})
 			}

@@ -85,7 +85,7 @@ type query struct {
 func (q *query) subject() string { return cmp.Or(q.o.Change, q.o.Release) }
 
 // counts reports whether another change takes its time from this occasion.
-func (q *query) counts(e *Entry) bool {
+func (q *query) counts(e *Scheduled) bool {
 	return (e.Takes() || q.rules.Tentative && e.Window != nil && e.Done.IsZero() && e.Kind == change.KindPlan) && !q.apart(e.Change)
 }
 
@@ -154,14 +154,14 @@ func (q *query) sorted() []change.Conflict {
 // scheduled finds the changes that work on the same CIs, or on CIs near them.
 func (q *query) scheduled() {
 	for _, ci := range q.o.CIs {
-		q.s.byCI[ci].overlapping(q.at, func(e *Entry) bool {
+		q.s.byCI[ci].overlapping(q.at, func(e *Scheduled) bool {
 			q.meets(AlreadyScheduled, e, ci, "", nil)
 			return true
 		})
 	}
 	for rule, near := range map[string][]relative{parentPrefix + alreadyScheduled: q.estate.parents, childPrefix + alreadyScheduled: q.estate.children} {
 		for _, n := range near {
-			q.s.byCI[n.ci.ID].overlapping(q.at, func(e *Entry) bool {
+			q.s.byCI[n.ci.ID].overlapping(q.at, func(e *Scheduled) bool {
 				q.meets(rule, e, n.from(), n.ci.ID, n.path)
 				return true
 			})
@@ -170,7 +170,7 @@ func (q *query) scheduled() {
 }
 
 // meets adds another change that works on a CI at the same time.
-func (q *query) meets(rule string, e *Entry, ci, related string, path []cmdb.Step) {
+func (q *query) meets(rule string, e *Scheduled, ci, related string, path []cmdb.Step) {
 	if !q.counts(e) {
 		return
 	}
@@ -185,7 +185,7 @@ func (q *query) meets(rule string, e *Entry, ci, related string, path []cmdb.Ste
 
 // graver returns a severity one step up where the CI is critical, and low where
 // the other change is on hold.
-func (q *query) graver(severity, ci string, e *Entry) string {
+func (q *query) graver(severity, ci string, e *Scheduled) string {
 	if e.OnHold != "" {
 		return severities[0]
 	}
@@ -195,7 +195,7 @@ func (q *query) graver(severity, ci string, e *Entry) string {
 	return severity
 }
 
-func (e *Entry) held() string {
+func (e *Scheduled) held() string {
 	if e.OnHold == "" {
 		return ""
 	}
@@ -215,7 +215,7 @@ func when(w change.Window) string {
 // people finds who is to be elsewhere at the same time.
 func (q *query) people() {
 	for _, person := range q.o.People {
-		q.s.byPerson[person].overlapping(q.at, func(e *Entry) bool {
+		q.s.byPerson[person].overlapping(q.at, func(e *Scheduled) bool {
 			if q.counts(e) {
 				q.add(change.Conflict{
 					Rule: AssigneeBusy, With: e.Change, Overlap: overlap(q.o.Window, *e.Window),
@@ -235,7 +235,7 @@ func (q *query) team() {
 		return
 	}
 	var busy []change.Window
-	q.s.byGroup[q.o.Group].overlapping(q.at, func(e *Entry) bool {
+	q.s.byGroup[q.o.Group].overlapping(q.at, func(e *Scheduled) bool {
 		if both := overlap(q.o.Window, *e.Window); q.counts(e) && both.Start.Before(both.End) {
 			busy = append(busy, both)
 		}

@@ -15,9 +15,9 @@ import (
 	"github.com/rollforward/rollforward/eventstore"
 )
 
-// Entry is what the schedule knows of a change that has not ended. It is never
+// Scheduled is what the schedule knows of a change that has not ended. It is never
 // altered once it is there.
-type Entry struct {
+type Scheduled struct {
 	Change    string         `json:"change"`
 	Title     string         `json:"title,omitzero"`
 	Model     string         `json:"model"`
@@ -45,7 +45,7 @@ type Entry struct {
 
 // Takes reports whether the change takes the time of its window: it has one, has
 // left planning, and its work has not ended.
-func (e *Entry) Takes() bool {
+func (e *Scheduled) Takes() bool {
 	return e.Window != nil && e.Done.IsZero() && takes[e.Kind]
 }
 
@@ -219,7 +219,7 @@ func (s *Schedule) change(id string, one early) {
 }
 
 // change returns as much of the change as e has, to go on from.
-func (e *Entry) change() change.Change {
+func (e *Scheduled) change() change.Change {
 	if e == nil {
 		return change.Change{}
 	}
@@ -238,8 +238,8 @@ func (e *Entry) change() change.Change {
 	return c
 }
 
-func entryOf(c change.Change) *Entry {
-	e := &Entry{
+func entryOf(c change.Change) *Scheduled {
+	e := &Scheduled{
 		Change: c.ID, Title: c.Title, Model: c.Model, Phase: c.Phase, Kind: c.Kind, Requester: c.Requester, Owner: c.Owner,
 		Group: c.Group, People: c.Implementers, CIs: c.Declared(), Deltas: c.Deltas, Tags: c.Tags, Window: c.Window,
 		Outage: c.Outage, Order: c.Order, Named: c.CIs,
@@ -257,7 +257,7 @@ func entryOf(c change.Change) *Entry {
 }
 
 // needsSame reports whether two entries need the same time for the same things.
-func (e *Entry) needsSame(o *Entry) bool {
+func (e *Scheduled) needsSame(o *Scheduled) bool {
 	return (e.Window == nil) == (o.Window == nil) && (e.Window == nil || *e.Window == *o.Window) &&
 		e.Group == o.Group && slices.Equal(e.CIs, o.CIs) && slices.Equal(e.People, o.People) &&
 		slices.Equal(e.Order, o.Order) && slices.Equal(e.Tags, o.Tags) &&
@@ -270,7 +270,7 @@ func sameDelta(a, b cmdb.Delta) bool {
 }
 
 // index puts e under all that it is looked up by.
-func (s *Schedule) index(e *Entry) {
+func (s *Schedule) index(e *Scheduled) {
 	for _, o := range e.Order {
 		if s.ordered[o.Change] == nil {
 			s.ordered[o.Change] = map[string]bool{}
@@ -281,7 +281,7 @@ func (s *Schedule) index(e *Entry) {
 }
 
 // unindex takes e away from there.
-func (s *Schedule) unindex(e *Entry) {
+func (s *Schedule) unindex(e *Scheduled) {
 	for _, o := range e.Order {
 		if delete(s.ordered[o.Change], e.Change); len(s.ordered[o.Change]) == 0 {
 			delete(s.ordered, o.Change)
@@ -291,7 +291,7 @@ func (s *Schedule) unindex(e *Entry) {
 }
 
 // timed does something under all by which e is looked up in time.
-func (s *Schedule) timed(e *Entry, do func(trees, string, *Entry)) {
+func (s *Schedule) timed(e *Scheduled, do func(trees, string, *Scheduled)) {
 	if e.Window == nil || !e.Done.IsZero() {
 		return
 	}
@@ -315,7 +315,7 @@ func (s *Schedule) Format() int { return 1 }
 
 type state struct {
 	Versions map[string]uint64           `json:"versions"`
-	Open     []*Entry                    `json:"open,omitzero"`
+	Open     []*Scheduled                `json:"open,omitzero"`
 	Ended    map[string]outcome          `json:"ended,omitzero"`
 	Windows  map[string]*Defined         `json:"windows,omitzero"`
 	Accepted map[string]ConflictAccepted `json:"accepted,omitzero"`

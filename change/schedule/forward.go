@@ -28,11 +28,11 @@ type Filter struct {
 
 // Forward is the forward schedule of change (DOMAIN 2.4): the changes that take
 // some time within [from, to), by their start. It costs what lies within.
-func (s *Service) Forward(ctx context.Context, from, to time.Time, f Filter) ([]Entry, error) {
+func (s *Service) Forward(ctx context.Context, from, to time.Time, f Filter) ([]Scheduled, error) {
 	if !from.Before(to) {
 		return nil, errors.New("schedule: forward: from lies before to")
 	}
-	var all []Entry
+	var all []Scheduled
 	return all, s.view(ctx, func(v *follow.View, fold *Schedule) (err error) {
 		all, err = fold.Forward(from, to, f, s.cmdb.In(v))
 		return err
@@ -40,7 +40,7 @@ func (s *Service) Forward(ctx context.Context, from, to time.Time, f Filter) ([]
 }
 
 // Forward is [Service.Forward] within a View.
-func (s *Schedule) Forward(from, to time.Time, f Filter, g *cmdb.Graph) ([]Entry, error) {
+func (s *Schedule) Forward(from, to time.Time, f Filter, g *cmdb.Graph) ([]Scheduled, error) {
 	needed := map[string]bool{}
 	if f.Service != "" {
 		impact, err := g.Impact([]string{f.Service}, cmdb.Up)
@@ -61,8 +61,8 @@ func (s *Schedule) Forward(from, to time.Time, f Filter, g *cmdb.Graph) ([]Entry
 	case f.Group != "":
 		in = s.byGroup[f.Group]
 	}
-	var all []Entry
-	in.overlapping(spanOf(change.Window{Start: from, End: to}), func(e *Entry) bool {
+	var all []Scheduled
+	in.overlapping(spanOf(change.Window{Start: from, End: to}), func(e *Scheduled) bool {
 		inEnvironment := func(id string) bool {
 			ci, ok := g.CI(id)
 			if !ok {
@@ -86,7 +86,7 @@ func (s *Schedule) Forward(from, to time.Time, f Filter, g *cmdb.Graph) ([]Entry
 
 // Late is a change whose window is over and whose work is not.
 type Late struct {
-	Entry
+	Scheduled
 	Since time.Time // the end of its window
 	Begun bool      // it has begun, and takes longer than planned; otherwise it never began
 }
@@ -97,9 +97,9 @@ func (s *Service) Overdue(ctx context.Context) ([]Late, error) {
 	now := s.door.Now()
 	var all []Late
 	return all, s.view(ctx, func(_ *follow.View, fold *Schedule) error {
-		fold.all[""].before(now.UnixMicro(), func(e *Entry) bool {
+		fold.all[""].before(now.UnixMicro(), func(e *Scheduled) bool {
 			if e.Takes() && !e.Window.End.After(now) {
-				all = append(all, Late{Entry: *e, Since: e.Window.End, Begun: !e.Started.IsZero()})
+				all = append(all, Late{Scheduled: *e, Since: e.Window.End, Begun: !e.Started.IsZero()})
 			}
 			return true
 		})

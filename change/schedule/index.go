@@ -49,7 +49,7 @@ type tree struct {
 
 type treeNode struct {
 	span
-	entry       *Entry
+	entry       *Scheduled
 	last        int64 // end of all below
 	weight      uint64
 	left, right *treeNode
@@ -78,7 +78,7 @@ func weight(id string) uint64 {
 	return x ^ x>>31
 }
 
-func (t *tree) insert(e *Entry) {
+func (t *tree) insert(e *Scheduled) {
 	t.n++
 	t.root = insertNode(t.root, &treeNode{span: spanOf(*e.Window), entry: e, weight: weight(e.Change)})
 }
@@ -125,7 +125,7 @@ func merge(a, b *treeNode) *treeNode {
 	return b.pull()
 }
 
-func (t *tree) remove(e *Entry) {
+func (t *tree) remove(e *Scheduled) {
 	removed := false
 	t.root, removed = removeNode(t.root, spanOf(*e.Window), e.Change)
 	if removed {
@@ -151,13 +151,13 @@ func removeNode(n *treeNode, s span, id string) (*treeNode, bool) {
 
 // overlapping yields the entries that have some time in s, by their start, until
 // yield returns false. A tree that is nil is empty.
-func (t *tree) overlapping(s span, yield func(*Entry) bool) {
+func (t *tree) overlapping(s span, yield func(*Scheduled) bool) {
 	if t != nil {
 		walkOverlapping(t.root, s, yield)
 	}
 }
 
-func walkOverlapping(n *treeNode, s span, yield func(*Entry) bool) bool {
+func walkOverlapping(n *treeNode, s span, yield func(*Scheduled) bool) bool {
 	if n == nil || n.last <= s.start {
 		return true
 	}
@@ -175,13 +175,13 @@ func walkOverlapping(n *treeNode, s span, yield func(*Entry) bool) bool {
 
 // before yields the entries that start before t, the latest start first, until
 // yield returns false.
-func (t *tree) before(at int64, yield func(*Entry) bool) {
+func (t *tree) before(at int64, yield func(*Scheduled) bool) {
 	if t != nil {
 		walkBefore(t.root, at, yield)
 	}
 }
 
-func walkBefore(n *treeNode, at int64, yield func(*Entry) bool) bool {
+func walkBefore(n *treeNode, at int64, yield func(*Scheduled) bool) bool {
 	if n == nil {
 		return true
 	}
@@ -193,13 +193,13 @@ func walkBefore(n *treeNode, at int64, yield func(*Entry) bool) bool {
 
 // from yields the entries that start at t or later, the earliest first, until
 // yield returns false.
-func (t *tree) from(at int64, yield func(*Entry) bool) {
+func (t *tree) from(at int64, yield func(*Scheduled) bool) {
 	if t != nil {
 		walkFrom(t.root, at, yield)
 	}
 }
 
-func walkFrom(n *treeNode, at int64, yield func(*Entry) bool) bool {
+func walkFrom(n *treeNode, at int64, yield func(*Scheduled) bool) bool {
 	if n == nil {
 		return true
 	}
@@ -212,14 +212,14 @@ func walkFrom(n *treeNode, at int64, yield func(*Entry) bool) bool {
 // trees are trees by what they are about; one that becomes empty is left out.
 type trees map[string]*tree
 
-func (t trees) insert(key string, e *Entry) {
+func (t trees) insert(key string, e *Scheduled) {
 	if t[key] == nil {
 		t[key] = &tree{}
 	}
 	t[key].insert(e)
 }
 
-func (t trees) remove(key string, e *Entry) {
+func (t trees) remove(key string, e *Scheduled) {
 	if one := t[key]; one != nil {
 		if one.remove(e); one.n == 0 {
 			delete(t, key)

@@ -57,7 +57,7 @@ func (q *query) order() {
 }
 
 // mustFollow holds the occasion against a change that it must follow.
-func (q *query) mustFollow(e *Entry) {
+func (q *query) mustFollow(e *Scheduled) {
 	switch {
 	case !e.Done.IsZero():
 	case q.o.Point == change.ToStart || q.o.Point == change.ToDeploy:
@@ -69,7 +69,7 @@ func (q *query) mustFollow(e *Entry) {
 	}
 }
 
-func (q *query) mustNotOverlap(e *Entry) {
+func (q *query) mustNotOverlap(e *Scheduled) {
 	if e != nil && e.Window != nil && e.Done.IsZero() && spanOf(*e.Window).overlaps(q.at) {
 		q.violates(e.Change, fmt.Sprintf("it must not overlap with %s, which is to take place %s", e.Change, when(*e.Window)), "choose another time")
 	}

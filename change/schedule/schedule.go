@@ -58,7 +58,7 @@ type Schedule struct {
 	versions map[string]uint64           // of streams
 	waiting  map[string]map[uint64]early // by stream and version
 
-	open     map[string]*Entry
+	open     map[string]*Scheduled
 	ended    map[string]outcome
 	windows  map[string]*Defined
 	compiled []*Compiled      // of the windows in force, by ID; replaced, never altered
@@ -96,18 +96,18 @@ func Projection(registry *eventstore.Registry) follow.Projection[*Schedule] {
 	return follow.Projection[*Schedule]{Name: "schedule", New: func() *Schedule {
 		return &Schedule{
 			registry: registry, versions: map[string]uint64{}, waiting: map[string]map[uint64]early{},
-			open: map[string]*Entry{}, ended: map[string]outcome{}, windows: map[string]*Defined{}, broken: map[string]error{},
+			open: map[string]*Scheduled{}, ended: map[string]outcome{}, windows: map[string]*Defined{}, broken: map[string]error{},
 			accepted: map[string]ConflictAccepted{}, capacity: map[string]int{}, bookings: map[string]bookings{},
 			all: trees{}, byCI: trees{}, byPerson: trees{}, byGroup: trees{}, byDelta: trees{}, ordered: map[string]map[string]bool{},
 		}
 	}}
 }
 
-// Entry returns what the schedule knows of a change that has not ended.
-func (s *Schedule) Entry(id string) (Entry, bool) {
+// Get returns what the schedule knows of a change that has not ended.
+func (s *Schedule) Get(id string) (Scheduled, bool) {
 	e := s.open[id]
 	if e == nil {
-		return Entry{}, false
+		return Scheduled{}, false
 	}
 	return *e, true
 }

@@ -138,7 +138,7 @@ func (s *Service) ConflictsOf(ctx context.Context, o change.Occasion) (Found, er
 }
 
 // occasion is what is asked about a change that is there.
-func (e *Entry) occasion() change.Occasion {
+func (e *Scheduled) occasion() change.Occasion {
 	o := change.Occasion{
 		Point: change.JustWondered, Change: e.Change, Model: e.Model, Group: e.Group, CIs: e.CIs, Deltas: e.Deltas, Tags: e.Tags,
 		People: e.People, Order: e.Order, Apart: []string{e.Change},
@@ -247,7 +247,7 @@ func (s *Service) Bookings(ctx context.Context, ci string) (map[string]change.Wi
 	})
 }
 
-// Entry is one event of a window as people read it.
+// WindowEntry is one event of a window as people read it.
 type WindowEntry struct {
 	Version  uint64
 	Position eventstore.Position

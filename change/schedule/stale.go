@@ -63,7 +63,7 @@ func (s *Service) Stale(ctx context.Context, id string) (Staleness, error) {
 }
 
 // since returns what is different since a timing was recorded.
-func (s *Service) since(fold *Schedule, g *cmdb.Graph, e *Entry, stale Staleness) ([]string, error) {
+func (s *Service) since(fold *Schedule, g *cmdb.Graph, e *Scheduled, stale Staleness) ([]string, error) {
 	recorded := stale.Recorded.Timing
 	looked := eventstore.Position(recorded.Position)
 	var why []string

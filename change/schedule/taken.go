@@ -37,7 +37,7 @@ func (w *sweep) byChanges(all []busy, in span) []busy {
 		if !w.matters(rule) {
 			return
 		}
-		t.overlapping(in.wider(w.margin()), func(e *Entry) bool {
+		t.overlapping(in.wider(w.margin()), func(e *Scheduled) bool {
 			if w.counts(e) {
 				all = append(all, busy{spanOf(*e.Window).wider(w.margin()), func() string {
 					return fmt.Sprintf("%s: %s, %s, %s", rule, on, e.Change, when(*e.Window))
@@ -100,7 +100,7 @@ func (w *sweep) byTeam(all []busy, in span) []busy {
 		step int
 	}
 	var edges []edge
-	w.s.byGroup[w.o.Group].overlapping(in, func(e *Entry) bool {
+	w.s.byGroup[w.o.Group].overlapping(in, func(e *Scheduled) bool {
 		if s := spanOf(*e.Window); w.counts(e) {
 			edges = append(edges, edge{max(s.start, in.start), 1}, edge{min(s.end, in.end), -1})
 		}
@@ -133,7 +133,7 @@ func (w *sweep) byOrder(all []busy, in span) []busy {
 		all = append(all, busy{s, func() string { return OrderViolated + ": " + fmt.Sprintf(format, args...) }})
 	}
 	always := span{math.MinInt64 / 2, math.MaxInt64 / 2}
-	apart := func(e *Entry) {
+	apart := func(e *Scheduled) {
 		if e != nil && e.Window != nil && e.Done.IsZero() {
 			take(spanOf(*e.Window).wider(w.margin()), "it must not overlap with %s, %s", e.Change, when(*e.Window))
 		}
@@ -184,7 +184,7 @@ func (w *sweep) byPools(all []busy, in span) []busy {
 			if w.estate.own[m.CI.ID] {
 				continue
 			}
-			w.s.byCI[m.CI.ID].overlapping(in, func(e *Entry) bool {
+			w.s.byCI[m.CI.ID].overlapping(in, func(e *Scheduled) bool {
 				if w.counts(e) && (e.Outage == nil || e.Outage.Expected) {
 					downs = append(downs, down{m.CI.ID, e, *e.Window})
 				}

@@ -66,8 +66,9 @@ func (d deliverable) last(versions []string) (version string, ok bool) {
 // freezeWeek is a week of a series' schedule in which features are frozen.
 type freezeWeek struct {
 	series string
-	mark   string    // "z-ff", "o-horizon-ff"
-	only   string    // deliverable, or type of deliverable, that it is about; empty: all of the series
+	mark   string // "z-ff", "o-horizon-ff"
+	only   string // deliverable that it is about, or with kind type of deliverable; empty: all of the series
+	kind   bool
 	start  time.Time // first day
 	end    time.Time // after the last day
 }
@@ -237,14 +238,12 @@ func (h *history) readSchedule(name string, data []byte) error {
 	}
 	series := strings.TrimSuffix(path.Base(name), ".yaml")
 	for _, week := range s.Cycle {
-		for _, mark := range slices.Concat(week.All, week.Specific) {
-			only, ok := strings.CutSuffix(mark, "-ff")
+		for i, mark := range slices.Concat(week.All, week.Specific) {
+			name, ok := strings.CutSuffix(mark, "-ff")
 			if !ok {
 				continue
 			}
-			if _, only, ok = strings.Cut(only, "-"); !ok {
-				only = ""
-			}
+			_, only, _ := strings.Cut(name, "-")
 			start, err := time.Parse(time.DateOnly, week.Start)
 			if err != nil {
 				return errors.New("a week without a first day")
@@ -253,7 +252,7 @@ func (h *history) readSchedule(name string, data []byte) error {
 			if err != nil || end.Before(start) {
 				return errors.New("a week without a last day")
 			}
-			h.weeks = append(h.weeks, freezeWeek{series: series, mark: mark, only: only, start: start, end: end.AddDate(0, 0, 1)})
+			h.weeks = append(h.weeks, freezeWeek{series: series, mark: mark, only: only, kind: only != "" && i < len(week.All), start: start, end: end.AddDate(0, 0, 1)})
 		}
 	}
 	return nil

@@ -9,9 +9,11 @@ import (
 
 	"github.com/rollforward/rollforward"
 	"github.com/rollforward/rollforward/change"
+	"github.com/rollforward/rollforward/change/schedule"
 	"github.com/rollforward/rollforward/cmdb"
 	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/eventstore/command"
+	"github.com/rollforward/rollforward/release"
 )
 
 // Who acts beside the people who proposed changes.
@@ -132,11 +134,54 @@ func found(ctx context.Context, eng *rollforward.Engine, h *history) error {
 	if _, err := eng.CMDB.DefineClasses(ctx, committee, h.classes()...); err != nil {
 		return err
 	}
-	if known, _, err := eng.Changes.Model(ctx, model().Name, 0); err == nil && known.Name != "" {
-		return nil
+	if _, version, err := eng.Changes.Model(ctx, model().Name, 0); err != nil || version == 0 {
+		if _, err := eng.Changes.Publish(ctx, committee, model()); err != nil {
+			return err
+		}
 	}
-	_, err := eng.Changes.Publish(ctx, committee, model())
-	return err
+	if environments, _, err := eng.Releases.Environments(ctx); err != nil {
+		return err
+	} else if _, ok := environments.Find(published); !ok {
+		one := release.Environments{{Name: published, Title: "Tagged and published", Production: true}}
+		if _, err := eng.Releases.DefineEnvironments(ctx, committee, one, ""); err != nil {
+			return err
+		}
+	}
+	windows, err := eng.Schedule.Windows(ctx, true)
+	if err != nil {
+		return err
+	}
+	for _, week := range h.weeks {
+		w := week.window()
+		if slices.ContainsFunc(windows, func(d schedule.Defined) bool { return d.Window.ID == w.ID }) {
+			continue
+		}
+		if _, err := eng.Schedule.DefineWindow(ctx, committee, w); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// published is the one environment: what is tagged is published at once.
+const published = "published"
+
+// window returns the freeze as a window that warns: what was released in such a
+// week was released, with an exception of the time that nobody wrote down.
+func (w freezeWeek) window() schedule.Window {
+	const local = "2006-01-02T15:04:05"
+	scope := schedule.Scope{Tags: []string{w.series}}
+	switch {
+	case w.kind:
+		scope.Classes = []string{classOf(w.only)}
+	case w.only != "":
+		scope.CIs = []string{ci(w.series, w.only)}
+	}
+	return schedule.Window{
+		ID: w.series + " " + w.mark, Name: "Feature freeze of " + w.series, Kind: schedule.Deny, Scope: scope, Reason: w.mark + " of the release schedule",
+		Start: w.start.Format(local), End: w.end.Format(local),
+		Effects: schedule.Effects{Plan: change.Warn, Authorize: change.Warn, Start: change.Warn},
+	}
 }
 
 func closing(eng *rollforward.Engine, err error) error { return errors.Join(err, eng.Close()) }

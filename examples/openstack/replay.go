@@ -11,6 +11,7 @@ import (
 	"github.com/rollforward/rollforward/change"
 	"github.com/rollforward/rollforward/cmdb"
 	"github.com/rollforward/rollforward/eventstore/command"
+	"github.com/rollforward/rollforward/release"
 )
 
 // replay takes an engine through an agenda. Every command has a key made of the
@@ -192,9 +193,56 @@ func sameDeltas(a, b []cmdb.Delta) bool {
 	return true
 }
 
+// carryOut plans a release that carries the change out, and deploys it. The work of
+// the change begins and ends with the deployment.
 func (r *replay) carryOut(ctx context.Context, j *job, p *proposal) error {
+	plan := release.Plan{Process: "direct", Content: release.Content{Title: title(j), Kind: kindOf(j.releases), Notes: notes(j)}}
+	for _, d := range j.releases {
+		plan.Content.Components = append(plan.Content.Components, release.Component{Kind: release.Code, CI: d.ci, From: r.inForce[d.ci], To: d.version})
+	}
+	var one release.Release
+	if err := r.timed("plan", func() (err error) {
+		one, err = r.Releases.PlanCall(ctx, r.step(pipeline, j, "plan"), plan, release.Bind{Change: p.ID}, release.Advance{})
+		return err
+	}); err != nil {
+		return err
+	}
 	return r.timed("deploy", func() (err error) {
-		p.Change, err = r.Changes.DoCall(ctx, r.step(pipeline, j, "deploy"), p.ID, change.Start{}, change.Complete{})
+		_, err = r.Releases.DoCall(ctx, r.step(pipeline, j, "deploy"), one.ID,
+			release.Deploy{Environment: published},
+			release.Report{Deployment: 1, ID: j.commit, Target: published, Outcome: release.Successful},
+			release.Finish{Deployment: 1}, release.Close{})
 		return err
 	})
+}
+
+// notes says which versions a row released of a deliverable before the last.
+func notes(j *job) string {
+	var all []string
+	for _, d := range j.releases {
+		if d.versions > 1 {
+			all = append(all, fmt.Sprintf("%s: the last of %d versions", d.ci, d.versions))
+		}
+	}
+	return strings.Join(all, "\n")
+}
+
+// kindOf tells by its versions how large a release is: by the last number that is
+// not 0, of the largest.
+func kindOf(releases []delivery) release.Kind {
+	kind := release.Patch
+	for _, d := range releases {
+		numbers := strings.SplitN(d.version, ".", 4)
+		zero := func(i int) bool { return len(numbers) <= i || strings.TrimLeft(numbers[i], "0") == "" }
+		switch {
+		case !zero(2):
+		case !zero(1):
+			if kind == release.Patch {
+				kind = release.Minor
+			}
+		default:
+			kind = release.Major
+		}
+	}
+	return kind
 }

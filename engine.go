@@ -10,10 +10,12 @@ import (
 
 	"github.com/rollforward/rollforward/change"
 	"github.com/rollforward/rollforward/change/risk"
+	"github.com/rollforward/rollforward/change/schedule"
 	"github.com/rollforward/rollforward/cmdb"
 	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/eventstore/command"
 	"github.com/rollforward/rollforward/eventstore/follow"
+	"github.com/rollforward/rollforward/release"
 )
 
 // Config is how an engine works. Authorizer is required; the rest has defaults.
@@ -35,6 +37,17 @@ type Config struct {
 
 	// Priority ranks the backlog. Default change.StandardPriority.
 	Priority change.PriorityPolicy
+
+	// Schedule says how time is judged: whether CIs are booked, which relations lead
+	// to others that are affected, what a conflict does. Default the zero Rules.
+	Schedule schedule.Rules
+
+	// Gates are the policies that gates of environments may name.
+	Gates map[string]release.GatePolicy
+
+	// Processes are processes of releases beside those that the engine ships; one
+	// of the same name takes the place of that.
+	Processes []release.Process
 
 	// Clock is the one clock of the engine. Default time.Now.
 	Clock func() time.Time
@@ -60,14 +73,25 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Engine is changes and the CMDB on one store.
+// Engine is changes, releases, the schedule and the CMDB on one store.
 type Engine struct {
-	Changes *change.Service
-	CMDB    *cmdb.Service
-	Door    *command.Door // for commands of your own, and delegations
+	Changes  *change.Service
+	Releases *release.Service
+	Schedule *schedule.Service
+	CMDB     *cmdb.Service
+	Door     *command.Door // for commands of your own, and delegations
 
+	folds    folds
 	follower *follow.Follower
 	close    func() error
+}
+
+// folds are what an engine keeps in memory.
+type folds struct {
+	changes  follow.Projection[*change.List]
+	releases follow.Projection[*release.List]
+	schedule follow.Projection[*schedule.Schedule]
+	cmdb     follow.Projection[*cmdb.Graph]
 }
 
 // system is the actor of what the engine records by itself.
@@ -87,6 +111,8 @@ func Open(ctx context.Context, store eventstore.Store, config Config) (*Engine, 
 	}
 	types := append(command.Types(), cmdb.Types()...)
 	types = append(types, change.Types()...)
+	types = append(types, schedule.Types()...)
+	types = append(types, release.Types()...)
 	types = append(types, follow.Types()...)
 	registry, err := eventstore.NewRegistry(append(types, config.Types...)...)
 	if err != nil {
@@ -105,34 +131,47 @@ func Open(ctx context.Context, store eventstore.Store, config Config) (*Engine, 
 	if config.SnapshotEvery == 0 {
 		config.SnapshotEvery = 10_000
 	}
-	graph, list := cmdb.Projection(registry), change.Projection(registry)
-	follower, err = follow.Start(store, follow.Config{SnapshotEvery: max(config.SnapshotEvery, 0), Logger: config.Logger}, graph, list)
+	folds := folds{change.Projection(registry), release.Projection(registry), schedule.Projection(registry), cmdb.Projection(registry)}
+	follower, err = follow.Start(store, follow.Config{SnapshotEvery: max(config.SnapshotEvery, 0), Logger: config.Logger},
+		folds.cmdb, folds.changes, folds.releases, folds.schedule)
 	if err != nil {
 		return nil, fmt.Errorf("rollforward: open: %w", err)
 	}
-	e := &Engine{Door: door, follower: follower}
+	e := &Engine{Door: door, follower: follower, folds: folds}
 	e.close = sync.OnceValue(e.end)
-	if err := e.begin(ctx, store, registry, config, doors, graph, list); err != nil {
+	if err := e.begin(ctx, store, registry, config, doors); err != nil {
 		return nil, errors.Join(fmt.Errorf("rollforward: open: %w", err), e.close())
 	}
 	return e, nil
 }
 
-func (e *Engine) begin(ctx context.Context, store eventstore.Store, registry *eventstore.Registry, config Config, doors command.Config,
-	graph follow.Projection[*cmdb.Graph], list follow.Projection[*change.List]) (err error) {
+func (e *Engine) begin(ctx context.Context, store eventstore.Store, registry *eventstore.Registry, config Config, doors command.Config) (err error) {
 	if config.Directory == nil {
 		config.Directory = directory(config.Authorizer)
 	}
 	if config.Expressions == nil {
 		config.Expressions = risk.CEL()
 	}
-	e.CMDB, err = cmdb.New(cmdb.Config{Door: e.Door, Store: store, Registry: registry, Follower: e.follower, Graph: graph})
+	e.CMDB, err = cmdb.New(cmdb.Config{Door: e.Door, Store: store, Registry: registry, Follower: e.follower, Graph: e.folds.cmdb})
+	if err != nil {
+		return err
+	}
+	e.Schedule, err = schedule.New(schedule.Config{
+		Door: e.Door, Store: store, Registry: registry, Follower: e.follower, CMDB: e.folds.cmdb, Schedule: e.folds.schedule, Rules: config.Schedule,
+	})
 	if err != nil {
 		return err
 	}
 	e.Changes, err = change.New(change.Config{
-		Door: e.Door, Store: store, Registry: registry, Follower: e.follower, CMDB: graph, List: list,
-		Risk: config.Risk, Directory: config.Directory, Expressions: config.Expressions, Priority: config.Priority,
+		Door: e.Door, Store: store, Registry: registry, Follower: e.follower, CMDB: e.folds.cmdb, List: e.folds.changes,
+		Risk: config.Risk, Directory: config.Directory, Expressions: config.Expressions, Priority: config.Priority, Calendar: e.Schedule,
+	})
+	if err != nil {
+		return err
+	}
+	e.Releases, err = release.New(release.Config{
+		Door: e.Door, Store: store, Registry: registry, Follower: e.follower, CMDB: e.folds.cmdb, List: e.folds.releases, Changes: e.Changes,
+		Calendar: e.Schedule, Directory: config.Directory, Expressions: config.Expressions, Policies: config.Gates, Processes: config.Processes,
 	})
 	if err != nil {
 		return err

@@ -204,7 +204,8 @@ func (d *decision) component(at string, c Component) {
 func (d *decision) text(field, s string, limit int, required bool) {
 	switch {
 	case required && strings.TrimSpace(s) == "":
-		d.malformed(field, field[strings.LastIndexByte(field, '.')+1:]+"-required", "it is empty", "say it in a few words")
+		name, _, _ := strings.Cut(field[strings.LastIndexByte(field, '.')+1:], "[")
+		d.malformed(field, name+"-required", "it is empty", "say it in a few words")
 	case len(s) > limit:
 		d.malformed(field, "too-long", "it has %d bytes", "use at most %d", len(s), limit)
 	case !utf8.ValidString(s):

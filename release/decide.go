@@ -345,8 +345,12 @@ func (d *decision) unbind(c Unbind) {
 		return
 	}
 	d.record(ChangeUnbound{Change: c.Change, By: d.actor.ID, Reason: c.Reason})
-	if one := d.changes[c.Change]; one.Open() && d.carried(one) != "" {
-		d.carry(c.Change, change.CarryUnbound, 0, "")
+	switch one := d.changes[c.Change]; d.carried(one) {
+	case "", change.CarryDelivered, change.CarryBackedOut, change.CarryUnbound: // it has nothing more to do with it
+	default:
+		if one.Open() {
+			d.carry(c.Change, change.CarryUnbound, 0, "")
+		}
 	}
 }
 

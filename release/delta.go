@@ -1,6 +1,7 @@
 package release
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 
@@ -210,9 +211,18 @@ func plannedAdd(item Item, changes []change.Change) cmdb.Delta {
 }
 
 // fitting returns deltas without those that say what is so already, and what
-// stands in the way of the rest.
-func fitting(g *cmdb.Graph, deltas []cmdb.Delta) ([]cmdb.Delta, []cmdb.Problem) {
-	problems := g.Check(deltas)
+// stands in the way of the rest, on the graph after what the unit of work has
+// recorded before.
+func fitting(g *cmdb.Graph, before, deltas []cmdb.Delta) ([]cmdb.Delta, []cmdb.Problem) {
+	for _, d := range deltas {
+		if d.Op == cmdb.OpAdd && d.Class == "" {
+			return deltas, []cmdb.Problem{{
+				Rule: "unknown-ci", CI: d.CI, Reason: fmt.Sprintf("there is no CI %q, and nothing says of which class it is", d.CI),
+				Remedy: "record it, or give the component a class",
+			}}
+		}
+	}
+	problems := checked(g, before, deltas)
 	idle := map[int]bool{}
 	for _, p := range problems {
 		if p.Rule == "relation-exists" || p.Rule == "relation-missing" {
@@ -228,5 +238,41 @@ func fitting(g *cmdb.Graph, deltas []cmdb.Delta) ([]cmdb.Delta, []cmdb.Problem) 
 			left = append(left, d)
 		}
 	}
-	return left, g.Check(left)
+	return left, checked(g, before, left)
+}
+
+func checked(g *cmdb.Graph, before, deltas []cmdb.Delta) []cmdb.Problem {
+	var problems []cmdb.Problem
+	for _, p := range g.Check(slices.Concat(before, deltas)) {
+		if p.Delta -= len(before); p.Delta >= 0 {
+			problems = append(problems, p)
+		}
+	}
+	return problems
+}
+
+// after returns a lookup that sees what deltas do to a CI.
+func (l lookup) after(deltas []cmdb.Delta) lookup {
+	if len(deltas) == 0 {
+		return l
+	}
+	return func(ci string) (cmdb.CI, bool) {
+		one, ok := l(ci)
+		one.Attributes = maps.Clone(one.Attributes)
+		for _, d := range deltas {
+			switch {
+			case d.CI != ci:
+			case d.Op == cmdb.OpAdd:
+				one, ok = cmdb.CI{ID: ci, Class: d.Class, Attributes: maps.Clone(d.Attributes)}, true
+			case d.Op == cmdb.OpSet && ok:
+				if one.Attributes == nil {
+					one.Attributes = map[string]string{}
+				}
+				one.Attributes[d.Attribute] = d.After
+			case d.Op == cmdb.OpRetire:
+				one.Retired = true
+			}
+		}
+		return one, ok
+	}
 }

@@ -202,6 +202,7 @@ func (d *decision) begin(e Environment, planned []Wave, as DeploymentStarted) {
 	under := d.production(e, as.RollsBack > 0)
 	d.timing(e)
 	d.count("deployments", len(d.Deployments)+1, 1000)
+	d.apart("deployer", d.people()...)
 	if !d.clear() {
 		return
 	}
@@ -209,10 +210,6 @@ func (d *decision) begin(e Environment, planned []Wave, as DeploymentStarted) {
 	as.Items, as.Changes, as.Waves, as.Limits = d.roll.items, under, planned, e.Limits
 	as.Gates, as.RollUp, as.Timing = d.roll.gates, RollUp(d.roll.gates), d.roll.timing
 	as.By, as.For, as.At = d.actor.ID, d.behalf(), d.now
-	d.apart("deployer", d.people()...)
-	if !d.clear() {
-		return
-	}
 	d.record(as)
 	for _, item := range as.Items {
 		if item.CI != "" {

@@ -67,8 +67,8 @@ func needsOf(cmd Command, r Release) needs {
 
 // gather collects what a decision needs of the world, in the unit of work of tx.
 // What it depends on in the log is pinned or does not change; the CMDB is read at
-// the head of the log.
-func (s *Service) gather(tx *command.Tx, r Release, cmd Command) (facts, error) {
+// the head of the log, with what the unit of work has recorded before.
+func (s *Service) gather(tx *command.Tx, r Release, cmd Command, recorded []cmdb.Delta) (facts, error) {
 	f := facts{now: tx.Now, actor: tx.Call.Actor, without: s.without, changes: map[string]change.Change{}}
 	if r.ID == "" {
 		return f, nil // it is refused for that
@@ -105,7 +105,7 @@ func (s *Service) gather(tx *command.Tx, r Release, cmd Command) (facts, error) 
 			return f, err
 		}
 	}
-	err := s.roll(tx, r, cmd, &f)
+	err := s.roll(tx, r, cmd, &f, recorded)
 	return f, err
 }
 
@@ -204,7 +204,7 @@ func (a aim) goingOn(r Release, number int, f facts) (aim, bool) {
 
 // roll collects what a deployment depends on: what is in force, and what the CMDB,
 // the calendar and the gates say.
-func (s *Service) roll(tx *command.Tx, r Release, cmd Command, f *facts) error {
+func (s *Service) roll(tx *command.Tx, r Release, cmd Command, f *facts, recorded []cmdb.Delta) error {
 	a, ok := aimed(r, cmd, *f)
 	if !ok {
 		return nil
@@ -236,7 +236,7 @@ func (s *Service) roll(tx *command.Tx, r Release, cmd Command, f *facts) error {
 	}
 	d := decision{Release: r, facts: *f}
 	changes := d.inForceChanges(a.back)
-	if err := s.look(tx.Context(), r, a, *f, changes, roll); err != nil {
+	if err := s.look(tx.Context(), r, a, *f, changes, recorded, roll); err != nil {
 		return err
 	}
 	if !a.finishes {
@@ -298,17 +298,18 @@ func occasion(r Release, e Environment, roll *roll, changes []change.Change) cha
 
 // look reads the CMDB at the head of the log: where the versions are, which are
 // there, and what the end of the deployment changes.
-func (s *Service) look(ctx context.Context, r Release, a aim, f facts, changes []change.Change, roll *roll) error {
+func (s *Service) look(ctx context.Context, r Release, a aim, f facts, changes []change.Change, recorded []cmdb.Delta, roll *roll) error {
 	return s.view(ctx, func(v *follow.View) {
 		graph := s.cmdb.In(v)
+		find := lookup(graph.CI).after(recorded)
 		roll.items = slices.Clone(a.items)
 		for i := range roll.items {
 			item := &roll.items[i]
 			if item.CI == "" || !a.begins {
 				continue
 			}
-			item.Instance = f.graph.instance(item.CI, a.environment.Name, graph.CI)
-			there, alive := lookup(graph.CI).alive(item.Instance)
+			item.Instance = f.graph.instance(item.CI, a.environment.Name, find)
+			there, alive := find.alive(item.Instance)
 			if !a.back {
 				item.New = !alive
 			}
@@ -326,7 +327,7 @@ func (s *Service) look(ctx context.Context, r Release, a aim, f facts, changes [
 				}
 			}
 		}
-		roll.deltas, roll.problems = fitting(graph, deltasOf(roll.items, a.environment.Name, completes, graph.CI))
+		roll.deltas, roll.problems = fitting(graph, recorded, deltasOf(roll.items, a.environment.Name, completes, find))
 	})
 }
 

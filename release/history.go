@@ -186,7 +186,7 @@ func sayDeployed(r Release, payload any) (says string, follows bool) {
 	case DeploymentResumed:
 		return and("resumes "+to(e.Deployment), e.Reason), false
 	case DeploymentFinished:
-		return and(fmt.Sprintf("finishes %s, on %d targets", to(e.Deployment), e.Successes), e.Notes), false
+		return and(fmt.Sprintf("finishes %s, on %s", to(e.Deployment), counted(e.Successes, "target")), e.Notes), false
 	case DeploymentEnded:
 		return and(fmt.Sprintf("%s is %s", to(e.Deployment), e.State), e.Why), true
 	}
@@ -223,6 +223,14 @@ func and(s, words string) string {
 		return s
 	}
 	return s + ": " + words
+}
+
+// counted writes "1 target", "2 targets".
+func counted(n int, one string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %ss", n, one)
 }
 
 // stamp writes a time for people.

@@ -198,7 +198,7 @@ func (s *Service) plan(tx *command.Tx, p Plan, then []Command) (Release, error) 
 	if err := tx.Authorize(p.action(), "", map[string][]string{"kind": {string(p.Content.Kind)}, "process": {p.Process}, "ci": p.Content.CIs()}); err != nil {
 		return Release{}, err
 	}
-	r, err := s.decide(tx, id, p, func(Release) (facts, error) {
+	r, _, err := s.decide(tx, id, p, func(Release) (facts, error) {
 		return facts{now: tx.Now, actor: tx.Call.Actor, newID: id, process: s.process(p.Process), without: s.without}, nil
 	})
 	if err != nil {
@@ -207,11 +207,12 @@ func (s *Service) plan(tx *command.Tx, p Plan, then []Command) (Release, error) 
 	if err := tx.Record(register, Numbered{Release: id}); err != nil {
 		return r, err
 	}
+	var recorded []cmdb.Delta
 	for _, cmd := range then {
 		if isAt(cmd) {
 			continue // there is no version before it
 		}
-		if r, err = s.next(tx, id, cmd); err != nil {
+		if r, err = s.next(tx, id, cmd, &recorded); err != nil {
 			return r, err
 		}
 	}
@@ -227,6 +228,7 @@ func (s *Service) do(tx *command.Tx, id string, commands []Command) (r Release, 
 	if !slices.ContainsFunc(commands, func(c Command) bool { return !isAt(c) }) {
 		return Release{}, noCommand()
 	}
+	var recorded []cmdb.Delta // which the CMDB does not show yet
 	for _, cmd := range commands {
 		if at, ok := cmd.(At); ok {
 			// Pinned where it stands first: a release that has moved on is a conflict,
@@ -235,7 +237,7 @@ func (s *Service) do(tx *command.Tx, id string, commands []Command) (r Release, 
 				err = tx.Expect(stream(id), uint64(at))
 			}
 		} else {
-			r, err = s.next(tx, id, cmd)
+			r, err = s.next(tx, id, cmd, &recorded)
 		}
 		if err != nil {
 			return r, err
@@ -258,7 +260,7 @@ func noCommand() error {
 func isAt(cmd Command) bool { _, ok := cmd.(At); return ok }
 
 // next runs one command on the release as it stands in the unit of work.
-func (s *Service) next(tx *command.Tx, id string, cmd Command) (Release, error) {
+func (s *Service) next(tx *command.Tx, id string, cmd Command, recorded *[]cmdb.Delta) (Release, error) {
 	if cmd == nil {
 		return Release{}, noCommand()
 	}
@@ -266,11 +268,11 @@ func (s *Service) next(tx *command.Tx, id string, cmd Command) (Release, error) 
 		return Release{}, command.Refuse(command.Refusal{Kind: command.Malformed, Rule: "plan-first",
 			Reason: "a plan begins a release and does not follow on another command", Remedy: "give it to Plan, and what follows on it after it"})
 	}
-	return s.decide(tx, id, cmd, func(r Release) (facts, error) {
+	r, events, err := s.decide(tx, id, cmd, func(r Release) (facts, error) {
 		if err := tx.Authorize(cmd.action(), id, r.attributes(cmd)); err != nil {
 			return facts{}, err
 		}
-		f, err := s.gather(tx, r, cmd)
+		f, err := s.gather(tx, r, cmd, *recorded)
 		if e, ok := cmd.(Emerge); ok && err == nil && r.Open() {
 			var then []change.Command
 			if e.Submit {
@@ -284,11 +286,17 @@ func (s *Service) next(tx *command.Tx, id string, cmd Command) (Release, error) 
 		}
 		return f, err
 	})
+	for _, payload := range events {
+		if e, ok := payload.(DeploymentFinished); ok {
+			*recorded = append(*recorded, e.Deltas...)
+		}
+	}
+	return r, err
 }
 
 // decide loads a release, decides one command on the facts and records it, and what
 // it causes beside the release.
-func (s *Service) decide(tx *command.Tx, id string, cmd Command, gather func(Release) (facts, error)) (Release, error) {
+func (s *Service) decide(tx *command.Tx, id string, cmd Command, gather func(Release) (facts, error)) (Release, []any, error) {
 	var o outcome
 	release := eventstore.Decider[Release, Command]{
 		Decide: func(r Release, cmd Command) ([]any, error) {
@@ -304,23 +312,23 @@ func (s *Service) decide(tx *command.Tx, id string, cmd Command, gather func(Rel
 	}
 	r, err := release.Do(tx.Tx, stream(id), cmd)
 	if err != nil {
-		return r, err
+		return r, nil, err
 	}
 	for _, i := range o.installs {
 		name := installedStream(i.environment, i.ci)
 		if _, err := tx.Check(name); err != nil {
-			return r, err
+			return r, nil, err
 		}
 		if err := tx.Record(name, i.payload); err != nil {
-			return r, err
+			return r, nil, err
 		}
 	}
 	for _, c := range o.carries {
 		if _, err := s.changes.In(tx, c.change, c.carry); err != nil {
-			return r, err
+			return r, nil, err
 		}
 	}
-	return r, nil
+	return r, o.events, nil
 }
 
 // attributes are what rights can be given by.

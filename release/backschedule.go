@@ -133,7 +133,8 @@ func (w Workdays) check(ready time.Time, steps []Step) (*time.Location, func(tim
 
 // firstInstant returns when a date begins. That is not always midnight: where the
 // clocks go forward at midnight it is 01:00, and of a date that a zone left out it
-// is the beginning of the next one.
+// is the beginning of the next one. Where midnight comes twice it is the first one;
+// time.Date does not say which it gives.
 func firstInstant(year int, month time.Month, day int, zone *time.Location) time.Time {
 	date := time.Date(year, month, day, 0, 0, 0, 0, time.UTC).Format(time.DateOnly) // as text, which sorts
 	if t := time.Date(year, month, day, 0, 0, 0, 0, zone); t.Format(time.DateOnly) == date && t.Add(-time.Nanosecond).Format(time.DateOnly) < date {

@@ -122,7 +122,7 @@ func (d *decision) ballot(environment, gate string) []string {
 		}
 	}
 	switch {
-	case len(mine) == 0 && d.on("not-a-candidate"):
+	case len(mine) == 0 && d.clear() && d.on("not-a-candidate"):
 		d.refuse("not-a-candidate", "%s has no seat in the stage of gate %q", "ask one of %s", voter, gate, voters(a))
 	case len(mine) > 0 && len(left) == 0 && d.on("already-voted"):
 		d.refuse("already-voted", "the seats of %s for gate %q have voted: %s", "each seat votes once", voter, gate, list(mine))

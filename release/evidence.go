@@ -23,13 +23,14 @@ type Evidence struct {
 
 // Facts returns what a condition over evidence can speak of:
 //
-//	evidence   its values as text, decimals to be given to compare: compare(evidence["coverage"], "80") >= 0
 //	answers    those of its values that are whole numbers: answers["failed"] == 0
 //	category   its kind
+//	evidence   all of its values as text: evidence["coverage"]
 //	age        how old it is
 //
-// and beside them the names of change.Facts.Map, empty, so that the conditions of
-// change/risk are at home here.
+// and beside them the names of change.Facts.Map, empty. The conditions of
+// change/risk.CEL know the first two of these names only, and no amounts therefore:
+// give a coverage of 87.5 % as 875 of 1000 where they are used.
 func (e Evidence) Facts(now time.Time) map[string]any {
 	var about change.Facts
 	facts := about.Map()

@@ -36,7 +36,7 @@ type Rules struct {
 	// Effects say what a rule does to a command that meets it, by the rule's name.
 	// Default: what the window says for blackout, child-blackout,
 	// outside-maintenance and window-too-short; order-violated warns, and blocks
-	// the start; order-circular blocks; everything else warns.
+	// the start of the one that must follow; order-circular blocks; everything else warns.
 	Effects map[string]Effects
 
 	// Horizon is how far is looked for openings and slots. Default [Horizon].

@@ -91,13 +91,13 @@ func (q *query) counts(e *Scheduled) bool {
 
 func (q *query) apart(id string) bool { return id == q.o.Change || slices.Contains(q.o.Apart, id) }
 
-// add takes a conflict, once. Its identity is its rule, who has it with whom, on
+// add takes a conflict, once, and returns it. Its identity is its rule, who has it with whom, on
 // which CIs, and whatever more tells it apart.
-func (q *query) add(c change.Conflict, window Effects, more ...any) {
+func (q *query) add(c change.Conflict, window Effects, more ...any) change.Conflict {
 	c.Change = q.subject()
 	c.ID = identity(append([]any{c.Rule, c.Change, c.With, c.CI, c.Related}, more...)...)
-	if _, known := q.found[c.ID]; known {
-		return
+	if known, ok := q.found[c.ID]; ok {
+		return known
 	}
 	c.Effect = q.rules.effect(c.Rule, q.o.Point, window)
 	c.Severity = cmp.Or(c.Severity, severity[c.Rule])
@@ -105,6 +105,7 @@ func (q *query) add(c change.Conflict, window Effects, more ...any) {
 		c.Resolved = q.accepted(c)
 	}
 	q.found[c.ID] = c
+	return c
 }
 
 // accepted returns who took a conflict upon himself as it is now: what overlaps

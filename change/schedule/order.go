@@ -47,7 +47,11 @@ func (q *query) order() {
 			case o.Rule == change.MustNotOverlap:
 				q.mustNotOverlap(e)
 			case q.counts(e) && e.Window.Start.Before(q.o.Window.End):
-				q.violates(id, fmt.Sprintf("%s must follow it, and is to begin before its end, %s", id, when(*e.Window)), "choose an earlier time, or let the other one wait")
+				c := q.violates(id, fmt.Sprintf("%s must follow it, and is to begin before its end, %s", id, when(*e.Window)), "choose an earlier time, or let the other one wait")
+				if c.Effect == change.Block { // it is the other one that has to wait
+					c.Effect = change.Warn
+					q.found[c.ID] = c
+				}
 			}
 		}
 	}
@@ -77,8 +81,8 @@ func (q *query) mustNotOverlap(e *Scheduled) {
 
 // violates adds a violation of order. It is bound to the time of the occasion: at
 // another time it is to be accepted anew.
-func (q *query) violates(with, why, remedy string) {
-	q.add(change.Conflict{Rule: OrderViolated, With: with, Overlap: q.o.Window, Why: why, Remedy: remedy}, Effects{})
+func (q *query) violates(with, why, remedy string) change.Conflict {
+	return q.add(change.Conflict{Rule: OrderViolated, With: with, Overlap: q.o.Window, Why: why, Remedy: remedy}, Effects{})
 }
 
 func (q *query) circular(path []string) {

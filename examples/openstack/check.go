@@ -28,11 +28,12 @@ type merged struct {
 	version string
 }
 
-// checks compares now, and as of n times that are spread evenly over the agenda.
-func checks(ctx context.Context, inventory *cmdb.Service, h *history, a *agenda, n int) ([]check, error) {
+// checks compares now, and as of n times that are spread evenly over what can be
+// compared: from the first to the last merge of a version that a file lists.
+func checks(ctx context.Context, inventory *cmdb.Service, h *history, n int) ([]check, error) {
 	brought := h.brought()
-	all := []check{}
-	for _, at := range append([]time.Time{{}}, spread(a, n)...) {
+	var all []check
+	for _, at := range append([]time.Time{{}}, spread(brought, n)...) {
 		graph, err := inventory.AsOf(ctx, at, 0)
 		if err != nil {
 			return nil, err
@@ -42,17 +43,27 @@ func checks(ctx context.Context, inventory *cmdb.Service, h *history, a *agenda,
 	return all, nil
 }
 
-// spread returns n times, evenly, the last of which is the agenda's last.
-func spread(a *agenda, n int) []time.Time {
-	if len(a.events) == 0 {
+// spread returns n times, the last of which is that of the last merge.
+func spread(brought map[string][]merged, n int) []time.Time {
+	var first, last time.Time
+	for _, rows := range brought {
+		for _, m := range rows {
+			if first.IsZero() || m.at.Before(first) {
+				first = m.at
+			}
+			if m.at.After(last) {
+				last = m.at
+			}
+		}
+	}
+	if first.IsZero() {
 		return nil
 	}
-	first, last := a.events[0].at, a.events[len(a.events)-1].at
 	var times []time.Time
-	for i := 1; i <= n; i++ {
+	for i := 1; i < n; i++ {
 		times = append(times, first.Add(last.Sub(first)/time.Duration(n)*time.Duration(i)).Truncate(time.Second).UTC())
 	}
-	return times
+	return append(times, last.UTC())
 }
 
 // brought returns what the rows merged of every deliverable with a file, straight

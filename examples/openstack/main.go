@@ -1,43 +1,172 @@
+// Command openstack replays seven years of real history through the engine: the
+// release changes of OpenStack, with who proposed them, when they were approved,
+// and what they released.
+//
+//	go run ./examples/openstack -data DIR
+//	go run ./examples/openstack -data DIR -store sqlite:openstack.db
+//
+// DIR has release_changes.csv, one change per row; deliverables/SERIES/NAME.yaml,
+// what became of each deliverable of a series; and schedules/SERIES.yaml, the
+// calendar of each series. They are not part of this repository.
+//
+// Each change is raised by its proposer when it was uploaded and, when it was
+// merged, approved by the release team, planned as a release, deployed and
+// finished by the pipeline. A deliverable of a series is a CI. Its version in force
+// at the end, and as of 20 dates of the past, is compared with its file.
+//
+// The page goes to the standard output, and is the same whenever the same history
+// is replayed; how long it took goes to the standard error. On a file that has the
+// history already nothing is appended.
 package main
 
 import (
 	"context"
+	"errors"
+	"flag"
 	"fmt"
+	"io"
 	"os"
+	"strings"
 	"time"
 
+	"github.com/rollforward/rollforward"
+	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/eventstore/memory"
+	"github.com/rollforward/rollforward/eventstore/sqlite"
 )
 
-func main() {
+func main() { os.Exit(program()) }
+
+func program() int {
 	ctx := context.Background()
-	h, err := readHistory(os.Args[1])
+	options, err := parse(os.Args[1:], os.Stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return 0
+	}
+	if err == nil {
+		err = play(ctx, options, os.Stdout, os.Stderr)
+	}
 	if err != nil {
-		panic(err)
+		fmt.Fprintln(os.Stderr, "openstack:", err)
+		return 1
+	}
+	return 0
+}
+
+// options are what the command line says.
+type options struct {
+	data string // folder
+	file string // of SQLite; empty: in memory
+}
+
+func parse(args []string, errs io.Writer) (o options, err error) {
+	flags := flag.NewFlagSet("openstack", flag.ContinueOnError)
+	flags.SetOutput(errs)
+	flags.StringVar(&o.data, "data", "", "folder of the history: release_changes.csv, deliverables, schedules")
+	store := flags.String("store", "memory", "memory, or sqlite:FILE")
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	if flags.NArg() > 0 {
+		return o, fmt.Errorf("there are no arguments beside flags, such as %q", flags.Arg(0))
+	}
+	if o.data == "" {
+		return o, errors.New("say where the history is: -data DIR")
+	}
+	if file, ok := strings.CutPrefix(*store, "sqlite:"); ok && file != "" {
+		o.file = file
+	} else if *store != "memory" {
+		return o, fmt.Errorf("-store is memory or sqlite:FILE, not %q", *store)
+	}
+	return o, nil
+}
+
+// play replays the history on a store and prints the page to out, and how long it
+// took to errs.
+func play(ctx context.Context, o options, out, errs io.Writer) (err error) {
+	h, err := readHistory(o.data)
+	if err != nil {
+		return err
 	}
 	a := newAgenda(h)
-	fmt.Println(h.read, h.skipped, h.files, len(h.weeks), len(a.jobs), a.skipped, a.early)
-	store := memory.New()
+	if len(a.events) == 0 {
+		return errors.New("no row of the history can be used")
+	}
+	var store eventstore.Store = memory.New()
+	if o.file != "" {
+		if store, err = sqlite.Open(o.file); err != nil {
+			return err
+		}
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	return onStore(ctx, store, h, a, o.file, out, errs)
+}
+
+func onStore(ctx context.Context, store eventstore.Store, h *history, a *agenda, file string, out, errs io.Writer) (err error) {
+	before, err := store.Head(ctx)
+	if err != nil {
+		return err
+	}
 	c := &clock{}
 	c.follow(a.events[0].at)
 	eng, err := openEngine(ctx, store, h, c.Now)
 	if err != nil {
-		panic(err)
+		return err
 	}
-	t := time.Now()
-	r := newReplay(eng, h, c)
-	if err := r.run(ctx, a); err != nil {
-		panic(err)
-	}
-	d := time.Since(t)
-	head, _ := store.Head(ctx)
-	fmt.Println(r.refused, d, head, float64(head)/d.Seconds(), r.spent)
-	cs, err := checks(ctx, eng.CMDB, h, a, 20)
+	defer func() { err = closing(eng, err) }()
+	p, took, err := replayed(ctx, eng, store, h, a, c)
 	if err != nil {
-		panic(err)
+		return err
 	}
-	for _, c := range cs {
-		fmt.Println(c.at, c.matches, c.of)
+	if err := p.print(out); err != nil {
+		return err
 	}
-	fmt.Println(time.Since(t) - d)
+	return speed(ctx, store, before, file, took, errs)
+}
+
+// replayed replays the agenda, and returns the page and how long the replay took.
+func replayed(ctx context.Context, eng *rollforward.Engine, store eventstore.Store, h *history, a *agenda, c *clock) (*report, spent, error) {
+	r := newReplay(eng, h, c)
+	began := time.Now()
+	if err := r.run(ctx, a); err != nil {
+		return nil, spent{}, err
+	}
+	took := spent{time.Since(began), r.spent}
+	p, err := newReport(ctx, eng, store, r, a)
+	return p, took, err
+}
+
+// spent is how long a replay took, in all and by kind of command.
+type spent struct {
+	all time.Duration
+	by  map[string]time.Duration
+}
+
+// speed prints how long the replay took and, on a file, how long the same appends
+// take by the driver alone.
+func speed(ctx context.Context, store eventstore.Store, before eventstore.Position, file string, took spent, errs io.Writer) error {
+	events := 0
+	for _, err := range store.Read(ctx, eventstore.Query{After: before}) {
+		if err != nil {
+			return err
+		}
+		events++
+	}
+	if events == 0 {
+		fmt.Fprintf(errs, "nothing was appended: the log has it already (%.1f s)\n", took.all.Seconds())
+		return nil
+	}
+	fmt.Fprintf(errs, "%s events in %.1f s: %s events/s\n", grouped(events), took.all.Seconds(), grouped(int(float64(events)/took.all.Seconds())))
+	for _, kind := range []string{"record", "raise", "rebase", "approve", "plan", "deploy"} {
+		fmt.Fprintf(errs, "  %-8s %6.1f s\n", kind, took.by[kind].Seconds())
+	}
+	if file == "" {
+		return nil
+	}
+	appends, alone, err := bare(ctx, store, before, file+".bare")
+	if err != nil {
+		return fmt.Errorf("commit the same by the driver alone: %w", err)
+	}
+	fmt.Fprintf(errs, "%s appends; the same bytes by the driver alone %.1f s: %.2f times as long\n", grouped(appends), alone.Seconds(), took.all.Seconds()/alone.Seconds())
+	return nil
 }

@@ -113,7 +113,7 @@ func leaves(e *Scheduled, of string) (string, bool) {
 func says(e *Scheduled, of string) string {
 	for _, d := range e.Deltas {
 		if key(d) == of {
-			return fmt.Sprintf("%s", d)
+			return d.String()
 		}
 	}
 	return "alter the same"

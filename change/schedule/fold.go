@@ -38,6 +38,8 @@ type Scheduled struct {
 	Started   time.Time      `json:"started,omitzero"`
 	Done      time.Time      `json:"done,omitzero"` // when the work ended
 
+	Version uint64              `json:"version"` // of the change, when it last became another one here
+	At      time.Time           `json:"at"`      // when that was recorded
 	Needs   eventstore.Position `json:"needs"`   // of the last event by which it needs another time, or other things in it
 	Touched eventstore.Position `json:"touched"` // of that, or of the last by which it is in the way of others, or no longer
 
@@ -67,6 +69,7 @@ var matters = map[string]bool{
 type early struct {
 	payload  any
 	position eventstore.Position
+	at       time.Time
 }
 
 // Apply takes the events of changes, windows, resolutions, teams and bookings,
@@ -81,7 +84,7 @@ func (s *Schedule) Apply(r eventstore.Recorded) error {
 	if _, waits := s.waiting[r.Stream][r.Version]; waits || r.Version <= at {
 		return nil
 	}
-	one := early{position: r.Position}
+	one := early{position: r.Position, at: r.RecordedAt.UTC()}
 	if kind+"-" != changePrefix || matters[r.Type] {
 		var err error
 		if one.payload, err = s.registry.Decode(r.Event); err != nil {
@@ -142,7 +145,7 @@ func (s *Schedule) take(stream string, version uint64, one early) {
 			delete(s.bookings, e.CI)
 		}
 	default:
-		s.change(strings.TrimPrefix(stream, changePrefix), one)
+		s.change(strings.TrimPrefix(stream, changePrefix), version, one)
 	}
 }
 
@@ -184,7 +187,7 @@ func (s *Schedule) live() ([]*Compiled, error) {
 }
 
 // change takes an event of a change.
-func (s *Schedule) change(id string, one early) {
+func (s *Schedule) change(id string, version uint64, one early) {
 	before := s.open[id]
 	if before == nil {
 		if _, ended := s.ended[id]; ended {
@@ -207,7 +210,7 @@ func (s *Schedule) change(id string, one early) {
 		return
 	}
 	after := entryOf(c)
-	after.Needs, after.Touched = one.position, one.position
+	after.Version, after.At, after.Needs, after.Touched = version, one.at, one.position, one.position
 	if before != nil && before.needsSame(after) {
 		after.Needs = before.Needs
 		if before.Takes() == after.Takes() && (before.OnHold == "") == (after.OnHold == "") {
@@ -311,7 +314,7 @@ func (s *Schedule) timed(e *Scheduled, do func(trees, string, *Scheduled)) {
 }
 
 // Format is the version of the form of Snapshot.
-func (s *Schedule) Format() int { return 1 }
+func (s *Schedule) Format() int { return 2 }
 
 type state struct {
 	Versions map[string]uint64           `json:"versions"`

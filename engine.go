@@ -35,6 +35,10 @@ type Config struct {
 	// Expressions evaluates the conditions of models. Default risk.CEL().
 	Expressions change.Expressions
 
+	// Evidence evaluates the conditions of gates over evidence. Default
+	// risk.EvidenceCEL().
+	Evidence change.Expressions
+
 	// Priority ranks the backlog. Default change.StandardPriority.
 	Priority change.PriorityPolicy
 
@@ -152,6 +156,9 @@ func (e *Engine) begin(ctx context.Context, store eventstore.Store, registry *ev
 	if config.Expressions == nil {
 		config.Expressions = risk.CEL()
 	}
+	if config.Evidence == nil {
+		config.Evidence = risk.EvidenceCEL()
+	}
 	e.CMDB, err = cmdb.New(cmdb.Config{Door: e.Door, Store: store, Registry: registry, Follower: e.follower, Graph: e.folds.cmdb})
 	if err != nil {
 		return err
@@ -171,7 +178,7 @@ func (e *Engine) begin(ctx context.Context, store eventstore.Store, registry *ev
 	}
 	e.Releases, err = release.New(release.Config{
 		Door: e.Door, Store: store, Registry: registry, Follower: e.follower, CMDB: e.folds.cmdb, List: e.folds.releases, Changes: e.Changes,
-		Calendar: e.Schedule, Directory: config.Directory, Expressions: config.Expressions, Policies: config.Gates, Processes: config.Processes,
+		Calendar: e.Schedule, Directory: config.Directory, Expressions: config.Evidence, Policies: config.Gates, Processes: config.Processes,
 	})
 	if err != nil {
 		return err

@@ -206,7 +206,7 @@ func act(payload any) string {
 func consequence(payload any) string {
 	switch e := payload.(type) {
 	case Timed:
-		return "its time is judged, to be " + e.says()
+		return e.says()
 	case Assessed:
 		var parts []string
 		if e.Impact != nil {
@@ -274,19 +274,11 @@ func ordinal(n int) string {
 	return strconv.Itoa(n) + "th"
 }
 
-// waitsFor returns the stages that wait for a person's vote.
-func (c Change) waitsFor(person string) []string {
-	var stages []string
-	for _, a := range c.Approvals {
-		if a.State != workflow.Requested {
-			continue
-		}
-		for _, s := range a.Seats {
-			if slices.Contains(s.Voters, person) && !voted(a, s) {
-				stages = append(stages, a.Stage.Name)
-				break
-			}
-		}
-	}
-	return stages
+// Waits reports whether an approval of the change waits for a person's vote.
+func (c Change) Waits(person string) bool {
+	return slices.ContainsFunc(c.Approvals, func(a Approval) bool {
+		return a.State == workflow.Requested && slices.ContainsFunc(a.Seats, func(s workflow.Seat) bool {
+			return slices.Contains(s.Voters, person) && !voted(a, s)
+		})
+	})
 }

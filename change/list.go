@@ -233,7 +233,7 @@ func (f Filter) matches(c Change) bool {
 			return false
 		}
 	}
-	return !(f.Open && !c.Open() || f.Ended && c.Open()) && (f.Waiting == "" || len(c.waitsFor(f.Waiting)) > 0)
+	return !(f.Open && !c.Open() || f.Ended && c.Open()) && (f.Waiting == "" || c.Waits(f.Waiting))
 }
 
 // Get returns a change as it stands; ok is false if there is none.

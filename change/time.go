@@ -56,9 +56,14 @@ func (d *decision) interval(at Point) Window {
 	return Window{d.now, d.now.Add(w.End.Sub(w.Start))}
 }
 
+// judges says what a calendar judges at a point.
+var judges = map[Point]string{
+	Planned: "its window is judged", ToAuthorize: "its window is judged to authorise it", ToStart: "its time is judged to start it",
+}
+
 // says describes a timing for people.
 func (t Timed) says() string {
-	s := fmt.Sprintf("%s: %s", t.Point, t.Timing.Answer)
+	s := fmt.Sprintf("%s: %s", judges[t.Point], t.Timing.Answer)
 	if t.Timing.Count == 0 {
 		return s
 	}

@@ -74,7 +74,7 @@ func TestTimeIsJudgedAtThreePointsAndRecorded(t *testing.T) {
 	require.Equal(t, []string{" to draft", "draft to authorize", "authorize to scheduled", "scheduled to implement"}, a.settled)
 	history, err := h.changes.History(t.Context(), c.ID)
 	require.NoError(t, err)
-	require.Equal(t, "its time is judged, to be authorized: conflict: blackout with freeze", history[9].Says)
+	require.Equal(t, "its window is judged to authorise it: conflict: blackout with freeze", history[9].Says)
 }
 
 func TestWhatBlocksATimeRefusesByItsRule(t *testing.T) {

@@ -28,9 +28,8 @@ type Evidence struct {
 //	evidence   all of its values as text: evidence["coverage"]
 //	age        how old it is
 //
-// and beside them the names of change.Facts.Map, empty. The conditions of
-// change/risk.CEL know the first two of these names only, and no amounts therefore:
-// give a coverage of 87.5 % as 875 of 1000 where they are used.
+// and beside them the names of change.Facts.Map, empty. change/risk.EvidenceCEL
+// evaluates conditions over these four.
 func (e Evidence) Facts(now time.Time) map[string]any {
 	var about change.Facts
 	facts := about.Map()

@@ -44,9 +44,23 @@ const (
 // evaluated, such as a key that a map does not have, an overflow or a cost above
 // the limit, is an error, never false. Conditions are safe for concurrent use, and
 // the last 1,000 are kept compiled.
-func CEL() change.Expressions { return &expressions{compiled: map[string]*condition{}} }
+func CEL() change.Expressions {
+	return &expressions{compiled: map[string]*condition{}, environment: modelEnvironment}
+}
+
+// EvidenceCEL returns the hook by which gates of releases say conditions over
+// evidence, in the same language. They see what release.Evidence.Facts has:
+//
+//	answers["failed"] == 0
+//	compare(evidence["coverage"], "87.5") >= 0
+//	"critical" in answers && answers["critical"] == 0 && age < duration("168h")
+func EvidenceCEL() change.Expressions {
+	return &expressions{compiled: map[string]*condition{}, environment: evidenceEnvironment}
+}
 
 type expressions struct {
+	environment func() (*environment, error)
+
 	mu       sync.Mutex
 	compiled map[string]*condition
 	order    []string // of compiled, the oldest first
@@ -60,7 +74,7 @@ func (e *expressions) Compile(text string) (change.Condition, error) {
 	if ok {
 		return done, nil
 	}
-	environment, err := modelEnvironment()
+	environment, err := e.environment()
 	if err != nil {
 		return nil, err
 	}
@@ -91,6 +105,8 @@ type environment struct {
 var (
 	factEnvironment  = sync.OnceValues(func() (*environment, error) { return newEnvironment(factVariables()) })
 	modelEnvironment = sync.OnceValues(func() (*environment, error) { return newEnvironment(append(factVariables(), levelVariable())) })
+
+	evidenceEnvironment = sync.OnceValues(func() (*environment, error) { return newEnvironment(evidenceVariables()) })
 )
 
 func newEnvironment(vars []variable) (*environment, error) {

@@ -311,3 +311,29 @@ func TestPoliciesAndConditionsAreSafeForConcurrentUse(t *testing.T) {
 	}
 	require.Equal(t, 20, risk.Cached(e))
 }
+
+// Conditions of gates are over evidence: whole numbers, and decimals compared as
+// what they are and not as text.
+func TestConditionsOverEvidenceAreExact(t *testing.T) {
+	facts := map[string]any{
+		"category": "test results", "age": 3 * time.Hour,
+		"evidence": map[string]any{"coverage": "9.50", "failed": "0"}, "answers": map[string]any{"failed": int64(0)},
+	}
+	for text, want := range map[string]bool{
+		`answers["failed"] == 0`:                               true,
+		`compare(evidence["coverage"], "87.5") >= 0`:           false, // as text "9.50" comes after "87.5"
+		`compare(evidence["coverage"], "9.5") == 0`:            true,
+		`"critical" in answers && answers["critical"] > 0`:     false,
+		`age < duration("168h") && category == "test results"`: true,
+	} {
+		condition, err := risk.EvidenceCEL().Compile(text)
+		require.NoError(t, err, text)
+		holds, err := condition.Holds(facts)
+		require.NoError(t, err, text)
+		require.Equal(t, want, holds, text)
+	}
+	_, err := risk.EvidenceCEL().Compile("impacted > 3")
+	require.ErrorContains(t, err, "unknown-name")
+	_, err = risk.CEL().Compile(`evidence["coverage"] == ""`)
+	require.ErrorContains(t, err, "unknown-name")
+}

@@ -45,6 +45,14 @@ func factVariables() []variable {
 // levelVariable is what models know besides.
 func levelVariable() variable { return variable{"risk", cel.StringType} }
 
+// evidenceVariables are the names of what conditions over evidence speak of.
+func evidenceVariables() []variable {
+	return []variable{
+		{"category", cel.StringType}, {"age", cel.DurationType},
+		{"evidence", cel.MapType(cel.StringType, cel.StringType)}, {"answers", cel.MapType(cel.StringType, cel.IntType)},
+	}
+}
+
 // fits reports whether a value is of a kind, all through.
 func fits(kind *cel.Type, v ref.Val) bool {
 	switch kind.Kind() {

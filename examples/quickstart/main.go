@@ -1,12 +1,14 @@
-// Command quickstart takes one change to a database through its whole life, on an
-// SQLite file in a temporary folder:
+// Command quickstart takes one change to a database through its whole life, and
+// two releases of a service to production, on an SQLite file in a temporary folder:
 //
 //	go run ./examples/quickstart
 //
-// It shows what hangs on the database, what the risk is and why, an approval that
-// is refused and one that is given, an edit that voids it, the work and its
-// review, what became of the configuration, and the history that all of it is
-// folded from, also after the file was closed and opened again.
+// It shows what hangs on the database, what the risk is and why, a freeze that is
+// in the way and the slot that is free, an approval that is refused and one that is
+// given, an edit that voids it, the work and its review; a release that goes
+// through two environments, fails on a server, is rolled back and held, and the
+// next one, which succeeds; what became of the configuration, and the history that
+// all of it is folded from, also after the file was closed and opened again.
 package main
 
 import (
@@ -20,6 +22,7 @@ import (
 	"github.com/rollforward/rollforward"
 	"github.com/rollforward/rollforward/change"
 	"github.com/rollforward/rollforward/change/risk"
+	"github.com/rollforward/rollforward/change/schedule"
 	"github.com/rollforward/rollforward/cmdb"
 	"github.com/rollforward/rollforward/eventstore/command"
 	"github.com/rollforward/rollforward/eventstore/sqlite"
@@ -39,6 +42,7 @@ var (
 	carol = command.As("carol")
 	dave  = command.As("dave")
 	erin  = command.As("erin")
+	frank = command.As("frank")
 )
 
 // roles says who may do what. Alice may approve, but not what she asked for.
@@ -48,6 +52,7 @@ var roles = command.Roles{
 	"carol": {command.ChangeManager, command.ConfigManager},
 	"dave":  {command.Implementer},
 	"erin":  {command.Reviewer},
+	"frank": {command.ReleaseManager},
 }
 
 func run(ctx context.Context, out io.Writer) error {
@@ -110,13 +115,16 @@ func (s *story) tell(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for _, part := range []func(context.Context, change.Change) (change.Change, error){s.approve, s.edit, s.work, s.review} {
+	for _, part := range []func(context.Context, change.Change) (change.Change, error){s.freeze, s.approve, s.edit, s.work, s.review} {
 		if c, err = part(ctx, c); err != nil {
 			return "", err
 		}
 	}
 	s.before = c
-	return c.ID, s.trail(ctx, c.ID)
+	if err := s.trail(ctx, c.ID); err != nil {
+		return "", err
+	}
+	return c.ID, s.releases(ctx)
 }
 
 // estate records what there is: three services on one database.
@@ -126,7 +134,7 @@ func (s *story) estate(ctx context.Context) error {
 		cmdb.Add("host-7", "server", cmdb.Attr("environment", "production")),
 		cmdb.Add("db-01", "database", cmdb.Attr("version", "15"), cmdb.Attr("criticality", "high"), cmdb.Attr("environment", "production"), cmdb.Attr("owner", "team-db")),
 		cmdb.Add("shop", "service", cmdb.Attr("criticality", "critical"), cmdb.Attr("owner", "team-shop")),
-		cmdb.Add("billing", "service", cmdb.Attr("criticality", "high"), cmdb.Attr("owner", "team-money")),
+		cmdb.Add("billing", "service", cmdb.Attr("version", "3.1"), cmdb.Attr("criticality", "high"), cmdb.Attr("owner", "team-money")),
 		cmdb.Add("reports", "service", cmdb.Attr("criticality", "low"), cmdb.Attr("owner", "team-money")),
 		cmdb.Add("web-1", "application"), cmdb.Add("web-2", "application"), cmdb.Add("web", "cluster", cmdb.Attr("min_up", "1")),
 		cmdb.Relate("db-01", "runs on", "host-7"),
@@ -135,6 +143,13 @@ func (s *story) estate(ctx context.Context) error {
 		cmdb.Relate("shop", "depends on", "web"),
 		cmdb.Relate("billing", "depends on", "db-01"),
 		cmdb.Relate("reports", "depends on", "billing"))
+	if err != nil {
+		return err
+	}
+	_, err = s.Schedule.DefineWindow(ctx, carol, schedule.Window{
+		ID: "spring-sale", Name: "Spring sale", Kind: schedule.Deny, Scope: schedule.Scope{Environments: []string{"production"}},
+		Zone: "Europe/Berlin", Start: "2026-03-07T00:00:00", End: "2026-03-08T00:00:00", Reason: "the shop has its sale",
+	})
 	if err != nil {
 		return err
 	}
@@ -176,6 +191,40 @@ func (s *story) plan(ctx context.Context) (change.Change, error) {
 	return c, nil
 }
 
+// freeze finds that the time is not free, and takes the next one that is.
+func (s *story) freeze(ctx context.Context, c change.Change) (change.Change, error) {
+	s.heading("A freeze, and a free slot")
+	planned, _ := c.Timing(change.Planned)
+	for _, conflict := range planned.Timing.Conflicts {
+		s.item("%s: %s", conflict.Rule, conflict.Why)
+	}
+	s.now = s.now.Add(10 * time.Minute)
+	_, err := s.Changes.Do(ctx, bob, c.ID, change.Approve{Stage: "cab", Scope: c.Scope})
+	if !command.By(err, schedule.Blackout) {
+		return c, fmt.Errorf("bob approves what falls into a freeze: %w", err)
+	}
+	s.no("bob: %v", err)
+	everyDay := []time.Weekday{time.Saturday, time.Sunday, time.Monday, time.Tuesday, time.Wednesday, time.Thursday, time.Friday}
+	room, err := s.Schedule.Slots(ctx, schedule.Need{
+		Change: c.ID, For: time.Hour, NotBefore: c.Window.Start, Most: 1, Reasons: true,
+		Hours: &schedule.Hours{Zone: "Europe/Berlin", Days: everyDay, From: schedule.Clock(2 * time.Hour), To: schedule.Clock(5 * time.Hour)},
+	})
+	if err != nil {
+		return c, err
+	}
+	for _, passed := range room.Passed {
+		s.item("not %s to %s: %s", stamp(passed.Window.Start), stamp(passed.Window.End), passed.Why)
+	}
+	slot := room.Slots[0]
+	c, err = s.Changes.Do(ctx, alice, c.ID, change.Edit{Set: change.Content{Window: change.Between(slot.Start, slot.End)}, Reason: "the first night hour that is free"})
+	if err != nil {
+		return c, err
+	}
+	planned, _ = c.Timing(change.Planned)
+	s.yes("alice takes %s to %s: %s", stamp(slot.Start), stamp(slot.End), planned.Timing.Answer)
+	return c, nil
+}
+
 // approve asks, is refused, and gets the approval of somebody else.
 func (s *story) approve(ctx context.Context, c change.Change) (change.Change, error) {
 	s.heading("May it be deployed now?")
@@ -201,13 +250,14 @@ func (s *story) approve(ctx context.Context, c change.Change) (change.Change, er
 	return c, nil
 }
 
-// edit moves the window, which voids the approval, and has it approved anew.
+// edit changes the plan, which voids the approval, and has it approved anew.
 func (s *story) edit(ctx context.Context, c change.Change) (change.Change, error) {
 	s.heading("An edit voids the approval")
 	s.now = s.now.Add(5 * time.Hour)
 	old := c.Scope
-	sunday := c.Window.Start.Add(24 * time.Hour)
-	c, err := s.Changes.Do(ctx, alice, c.ID, change.Edit{Set: change.Content{Window: change.Between(sunday, sunday.Add(time.Hour))}, Reason: "the shop has a sale on Saturday"})
+	plans := c.Plans
+	plans.Test = "smoke test of shop, billing and reports"
+	c, err := s.Changes.Do(ctx, alice, c.ID, change.Edit{Set: change.Content{Plans: plans}, Reason: "reports was forgotten"})
 	if err != nil {
 		return c, err
 	}

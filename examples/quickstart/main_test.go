@@ -7,17 +7,20 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
 	"github.com/rollforward/rollforward/change"
+	"github.com/rollforward/rollforward/change/schedule"
 	"github.com/rollforward/rollforward/cmdb"
 	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/eventstore/command"
 	"github.com/rollforward/rollforward/eventstore/follow"
 	"github.com/rollforward/rollforward/eventstore/sqlite"
+	"github.com/rollforward/rollforward/release"
 )
 
 var update = flag.Bool("update", false, "write testdata/quickstart.txt anew")
@@ -62,7 +65,7 @@ func TestTheGraphOfTheStoryIsTheSameInAnyOrder(t *testing.T) {
 	store, err := sqlite.Open(file)
 	require.NoError(t, err)
 	defer store.Close()
-	registry, err := eventstore.NewRegistry(append(append(append(command.Types(), cmdb.Types()...), change.Types()...), follow.Types()...)...)
+	registry, err := eventstore.NewRegistry(slices.Concat(command.Types(), cmdb.Types(), change.Types(), schedule.Types(), release.Types(), follow.Types())...)
 	require.NoError(t, err)
 	var log []eventstore.Recorded
 	inOrder := cmdb.NewGraph(registry)

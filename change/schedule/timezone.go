@@ -47,24 +47,24 @@ func (w *wall) instant(l local) int64 {
 	begin, end := t.ZoneBounds()
 	shown := local(t.Unix()) + local(offset)
 	if shown != l {
-		// It does not exist. Time package took one of the two offsets: that from
-		// before if it shows a later time.
+		// It does not exist. Package time took one of the two offsets: that from before
+		// if it shows a later time.
 		if shown > l {
 			return t.Unix()
 		}
 		return int64(l) - int64(offset)
 	}
-	// From a day after a change to a day before the next there is one offset.
+	// From two days after a change to two days before the next there is one offset.
 	w.offset, w.from, w.until = local(offset), -1<<62, 1<<62
+	if !end.IsZero() {
+		w.until = local(end.Unix()) + local(offset) - 2*day
+	}
 	if !begin.IsZero() {
 		w.from = local(begin.Unix()) + local(offset) + 2*day
 		_, before := begin.Add(-time.Second).Zone()
 		if first := int64(l) - int64(before); first < begin.Unix() {
 			return first
 		}
-	}
-	if !end.IsZero() {
-		w.until = local(end.Unix()) + local(offset) - 2*day
 	}
 	return t.Unix()
 }

@@ -6,11 +6,12 @@ rules, for TestOccurrencesAreThoseOfDateutil.
     python3 change/schedule/scripts/occurrences.py
 
 The rules are expanded by dateutil.rrule on naive, that is local, times, and each
-occurrence is converted to UTC by dateutil.tz in the way of RFC 5545, 3.3.5: a
-local time that comes twice is the first (fold=0), one that does not exist is put
-forward by the gap (resolve_imaginary), which is the same instant as taking it
-with the offset from before the gap. An instant that two local times become is
-there once.
+occurrence is converted to UTC by zoneinfo with fold=0, which is what RFC 5545,
+3.3.5 says: a local time that comes twice is the first, one that does not exist is
+taken with the offset from before the gap (PEP 495). dateutil.tz would do the same
+(with resolve_imaginary), but is wrong where winter time is the one that saves
+(Dublin, Casablanca) and some more; how often is printed. An instant that two local
+times become is there once.
 
 Where dateutil is known to differ from RFC 5545 the answer is made by asking it
 otherwise, and the case says which:
@@ -21,6 +22,8 @@ otherwise, and the case says which:
   week alone     With BYWEEKNO and nothing else that says a day it takes all seven
                  days of the week. "Information not contained in the rule is
                  derived from DTSTART": it is asked with DTSTART's day as BYDAY.
+  mixed days     Of BYDAY=MO,2TU it takes what is both, which is nothing. It is asked
+                 with every number of Monday.
   week of next   A negative BYWEEKNO that means the first week of the next year, and
                  BYWEEKNO of the last week of the last year, it does not find for
                  the days that are in this year. Their weeks are counted with
@@ -37,12 +40,13 @@ import io
 import json
 import os
 import random
+import zoneinfo
 
 from dateutil import rrule, tz
 
 CASES = 2000
 FIRST = 16  # occurrences of each case from its start on, and from a later time on
-CAP = dt.datetime(2036, 12, 1)
+CAP = dt.datetime(2036, 12, 1)  # of what is asked
 ZONES = [
     "UTC", "Europe/Berlin", "America/New_York", "Europe/London", "Europe/Dublin", "Australia/Lord_Howe",
     "Pacific/Apia", "America/Sao_Paulo", "Asia/Tehran", "Africa/Casablanca", "Asia/Kathmandu", "America/St_Johns",
@@ -58,32 +62,40 @@ def pick(r, population, most):
     return sorted(r.sample(population, r.randint(1, min(most, len(population)))))
 
 
-def instant(local, zone):
+def instant(local, name):
     """Returns the seconds from 1970 of a naive local time, and what was odd about it."""
-    aware = local.replace(tzinfo=zone, fold=0)
+    aware = local.replace(tzinfo=zoneinfo.ZoneInfo(name), fold=0)
     odd = ""
-    if not tz.datetime_exists(aware):
+    if aware.astimezone(UTC).astimezone(aware.tzinfo).replace(tzinfo=None) != local:
         odd = "imaginary"
-        aware = tz.resolve_imaginary(aware)
-    elif tz.datetime_ambiguous(aware):
+    elif aware.utcoffset() != aware.replace(fold=1).utcoffset():
         odd = "ambiguous"
-    return int(aware.astimezone(tz.UTC).timestamp()), odd
+    at = int((local - aware.utcoffset()).replace(tzinfo=UTC).timestamp())
+    other = tz.resolve_imaginary(local.replace(tzinfo=tz.gettz(name), fold=0)).astimezone(tz.UTC).timestamp()
+    if other != at:
+        otherwise[name] = otherwise.get(name, 0) + 1
+    return at, odd
+
+
+otherwise = {}  # times at which dateutil.tz has another answer, by zone
 
 
 def start(r, zone):
-    """Returns a local time: half of them shortly before a change of the clock, at its time of day."""
+    """Returns a local time: of most in or by the hour that a change of the clock leaves out or brings twice, some days before it."""
     changes = [t for t in getattr(zone, "_trans_list_utc", []) or [] if 631152000 < t < 1767225600]
-    if changes and r.random() < 0.6:
-        t = r.choice(changes) + r.choice([-1, 0, 0, 1]) * 1800 + r.choice([0, 0, 0, 600, 7261])
-        wall = dt.datetime.fromtimestamp(t, UTC).astimezone(zone).replace(tzinfo=None)
-        return wall - dt.timedelta(days=r.choice([0, 1, 2, 7, 14, 28, 30, 365]), hours=r.choice([0, 0, 0, 1]))
+    if changes and r.random() < 0.8:
+        t = r.choice(changes)
+        before = dt.datetime.fromtimestamp(t - 1, UTC).astimezone(zone).utcoffset()
+        wall = dt.datetime(1970, 1, 1) + dt.timedelta(seconds=t + r.choice([-3600, -1800, -900, 0, 0, 600, 1800, 2700, 5401])) + before
+        return wall - dt.timedelta(days=r.choice([0, 1, 2, 3, 7, 14, 28, 30, 365]), hours=r.choice([0, 0, 0, 1]))
     return dt.datetime(1990, 1, 1) + dt.timedelta(seconds=r.randrange(0, 35 * 365 * 86400, 60))
 
 
 def rule(r):
     freq = r.choice(["YEARLY", "MONTHLY", "WEEKLY", "DAILY", "DAILY", "HOURLY", "MINUTELY", "SECONDLY"])
     p = {"FREQ": freq}
-    chance = lambda q: r.random() < q
+    plain = r.random() < 0.4
+    chance = lambda q: r.random() < (q / 4 if plain else q)
     if chance(0.5):
         p["INTERVAL"] = r.choice([1, 2, 3, 4, 5, 6, 7, 10, 12])
     if freq in SUBDAY:
@@ -121,7 +133,13 @@ def text(p):
     return ";".join(k + "=" + (",".join(map(str, v)) if isinstance(v, list) else str(v)) for k, v in p.items())
 
 
-def expand(p, begin, until=CAP):
+def cap(p, begin):
+    """Returns up to when dateutil is asked: it goes through every hour, minute or second there is."""
+    days = {"HOURLY": 400, "MINUTELY": 100, "SECONDLY": 100}
+    return min(CAP, begin + dt.timedelta(days=days[p["FREQ"]])) if p["FREQ"] in days else CAP
+
+
+def expand(p, begin):
     """Yields the naive occurrences of p from begin on, as dateutil has them."""
     key = {"BYDAY": "byweekday"}
     args = {}
@@ -133,6 +151,8 @@ def expand(p, begin, until=CAP):
         if k == "BYDAY":
             v = [getattr(rrule, d[-2:])(int(d[:-2])) if len(d) > 2 else getattr(rrule, d) for d in v]
         args[key.get(k, k.lower())] = v
+    until = cap(p, begin)
+    dt.MAXYEAR = until.year  # or else dateutil looks for the first occurrence up to the year 9999
     try:
         yield from rrule.rrule(getattr(rrule, p["FREQ"]), dtstart=begin, until=until, **args)
     except ValueError as e:
@@ -177,10 +197,17 @@ def occurrences(p, begin):
         first = dt.datetime(begin.year, begin.month, begin.day) - dt.timedelta(days=back)
         yield from (o for o in expand(p, first) if o >= begin)
         return
+    if mixed(p):
+        most = 5 if p["FREQ"] == "MONTHLY" or "BYMONTH" in p else 53
+        p["BYDAY"] = [d for one in p["BYDAY"] for d in ([one] if len(one) > 2 else [str(n) + one for n in range(1, most + 1)])]
     yield from expand(p, begin)
 
 
-def utc(p, begin, zone, after=None):
+def mixed(p):
+    return len({len(d) > 2 for d in p.get("BYDAY", [])}) == 2
+
+
+def utc(p, begin, name, after=None):
     """Returns the first instants of p, from one on, and how many were odd."""
     odd = {"imaginary": 0, "ambiguous": 0}
     found, count, until, enough, last = [], p.get("COUNT"), None, None, None
@@ -196,7 +223,7 @@ def utc(p, begin, zone, after=None):
             count -= 1
         if until and not p["UNTIL"].endswith("Z") and o > until:
             break
-        at, which = instant(o, zone)
+        at, which = instant(o, name)
         if until and p["UNTIL"].endswith("Z") and at > until.replace(tzinfo=UTC).timestamp():
             if o > until + dt.timedelta(days=3):
                 break
@@ -225,10 +252,12 @@ def case(r):
             which.append("week alone")
     if p["FREQ"] == "WEEKLY" and "BYSETPOS" in p:
         which.append("first week")
+    if mixed(p):
+        which.append("mixed days")
     end = r.random()
     if end < 0.25:
         p["COUNT"] = r.randint(1, FIRST)
-        if len(utc(p, begin, zone)[0]) < p["COUNT"]:
+        if len(utc(p, begin, name)[0]) < p["COUNT"]:
             del p["COUNT"]  # it would end too late, or never
     elif end < 0.5:
         far = dt.timedelta(days=r.choice([1, 2, 30, 400, 3000]), minutes=r.randrange(0, 1440))
@@ -237,19 +266,27 @@ def case(r):
             which.append("until")
     span = dt.timedelta(days=40) if p["FREQ"] in SUBDAY else (CAP - begin) / 2
     later = int((begin + span * r.random()).replace(tzinfo=UTC).timestamp())
-    first, odd = utc(p, begin, zone)
-    more, odder = utc(p, begin, zone, later)
+    changes = [t for t in getattr(zone, "_trans_list_utc", []) or [] if begin.replace(tzinfo=UTC).timestamp() < t < cap(p, begin).replace(tzinfo=UTC).timestamp()]
+    if changes and r.random() < 0.7:
+        days = 1 if p["FREQ"] in SUBDAY else 5 if p["FREQ"] == "DAILY" else 30
+        later = r.choice(changes) - r.randrange(0, days * 86400, 1800)
+    first, odd = utc(p, begin, name)
+    more, odder = utc(p, begin, name, later)
     for k in odd:
         odd[k] += odder[k]
     raw = [] if "until" in which else [o for o, _ in zip(expand(p, begin), range(FIRST))]
     rfc = [] if "until" in which else [o for o, _ in zip(occurrences(p, begin), range(FIRST))]
-    return {"zone": name, "start": begin.isoformat(), "rule": text(p), "first": first, "from": later, "then": more,
+    return {"zone": name, "start": begin.isoformat(), "rule": text(p), "first": first, "from": later, "then": more, "cap": int(cap(p, begin).replace(tzinfo=UTC).timestamp()),
             "asked": which, "differs": raw != rfc} | odd
 
 
 def main():
     r = random.Random(5545)
-    cases = [case(r) for _ in range(CASES)]
+    cases = []
+    while len(cases) < CASES:
+        c = case(r)
+        if c["first"] or r.random() < 0.1:  # of those that never occur a few are enough
+            cases.append(c)
     here = os.path.dirname(os.path.abspath(__file__))
     out = io.BytesIO()
     with gzip.GzipFile(fileobj=out, mode="wb", mtime=0, compresslevel=9) as f:
@@ -259,7 +296,8 @@ def main():
         f.write(out.getvalue())
     print(len(cases), "cases,", len(out.getvalue()), "bytes,", sum(not c["first"] for c in cases), "without an occurrence,",
           sum(c["imaginary"] for c in cases), "imaginary,", sum(c["ambiguous"] for c in cases), "ambiguous")
-    for which in ("first week", "week alone", "week of next", "until", ""):
+    print("dateutil.tz is otherwise for", otherwise)
+    for which in ("first week", "week alone", "week of next", "mixed days", "until", ""):
         of = [c for c in cases if which in c["asked"] or not which and not c["asked"]]
         print(which or "as it is", len(of), "cases,", sum(c["differs"] for c in of), "in which dateutil as it is differs")
 

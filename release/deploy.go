@@ -234,13 +234,14 @@ func (d *decision) install(environment, ci string, payload any) {
 }
 
 // inForceChanges returns the bound changes under which production could be
-// deployed to, by ID. Closed ones have had their time. Going back, those that are
-// not in force are left out; going forward every one has to be.
+// deployed to, by ID. Closed ones have had their time, and going forward also those
+// whose work has ended. Going back, those that are not in force are left out; going
+// forward every one has to be.
 func (d *decision) inForceChanges(back bool) []change.Change {
 	var all []change.Change
 	for _, b := range d.Changes {
 		c, ok := d.changes[b.Change]
-		if !ok || c.Kind == change.KindClosed || back && len(Unauthorized([]change.Change{c}, nil)) > 0 {
+		if !ok || c.Kind == change.KindClosed || !back && c.Work != nil || back && len(Unauthorized([]change.Change{c}, nil)) > 0 {
 			continue
 		}
 		all = append(all, c)

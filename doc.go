@@ -1,6 +1,7 @@
-// Package rollforward is a library for change control: changes are aggregates
-// that replay events from a pluggable event store, a CMDB is a projection of the
-// same log, and risk, approval and authorisation are policy hooks.
+// Package rollforward is a library for change control: changes and releases are
+// aggregates that replay events from a pluggable event store, a schedule and a
+// CMDB are projections of the same log, and risk, approval and authorisation are
+// policy hooks.
 //
 //	store, err := sqlite.Open("changes.db")
 //	engine, err := rollforward.Open(ctx, store, rollforward.Config{
@@ -13,9 +14,14 @@
 //	c, err = engine.Changes.Do(ctx, command.As("bob"), c.ID, change.Approve{Stage: "cab", Scope: c.Scope})
 //	why, err := engine.Changes.Why(ctx, command.As("dave"), c.ID, change.Start{}) // none: he may
 //
+//	err = engine.View(ctx, func(v rollforward.View) error { ... })               // all at one position
+//	now, err := engine.Situation(ctx, rollforward.About{CI: "db-01"})             // what goes on with it
+//
 // The rooms, each usable by what lies above it only:
 //
-//   - change: the change aggregate, its models and approvals; change/risk: risk policies
+//   - change: the change aggregate, its models and approvals; change/risk: risk policies;
+//     change/schedule: windows, conflicts, free slots, booking
+//   - release: the release aggregate, environments, gates, deployments
 //   - cmdb: configuration items, relations, impact
 //   - eventstore: the contract of a store, event types, units of work
 //   - eventstore/command: the door through which every command passes

@@ -75,7 +75,7 @@ func (s *Service) gather(tx *command.Tx, r Release, cmd Command, recorded []cmdb
 	}
 	need := needsOf(cmd, r)
 	if need.graph {
-		g, err := graphFolder.Load(tx.Tx, graphStream)
+		g, err := s.graphs.Load(tx.Tx, graphStream)
 		if err != nil {
 			return f, err
 		}
@@ -262,7 +262,7 @@ func (s *Service) roll(tx *command.Tx, r Release, cmd Command, f *facts, recorde
 
 // inForce returns what is in force of a CI, and pins it.
 func (s *Service) inForce(tx *command.Tx, environment, ci string) (InForce, error) {
-	f, err := inForceFolder.Load(tx.Tx, installedStream(environment, ci))
+	f, err := s.installed.Load(tx.Tx, installedStream(environment, ci))
 	f.Environment, f.CI = environment, ci
 	return f, err
 }

@@ -59,8 +59,9 @@ func (f InForce) standings(version string) []Standing {
 	return all
 }
 
-// inForceFolder folds the streams of what is in force.
-var inForceFolder = eventstore.Decider[InForce, any]{Evolve: func(f InForce, payload any) InForce {
+// inForceFolder folds the streams of what is in force. Its commands are their
+// events: what is recorded there was decided with the release.
+var inForceFolder = eventstore.Decider[InForce, any]{Decide: func(_ InForce, payload any) ([]any, error) { return []any{payload}, nil }, Evolve: func(f InForce, payload any) InForce {
 	f.Events++
 	switch e := payload.(type) {
 	case Installing:

@@ -50,6 +50,10 @@ type Service struct {
 	processes   []Process
 	without     []string // guards that tests have taken out
 
+	states    *eventstore.Cache[Release]
+	installed eventstore.Decider[InForce, any] // that remembers
+	graphs    eventstore.Decider[graphs, any]
+
 	planning chan struct{} // holds a token while a release is planned: numbers are taken in turn
 }
 
@@ -67,8 +71,11 @@ func New(c Config) (*Service, error) {
 	s := &Service{
 		door: c.Door, store: c.Store, registry: c.Registry, follower: c.Follower, cmdb: c.CMDB, list: c.List, changes: c.Changes,
 		calendar: c.Calendar, directory: c.Directory, expressions: c.Expressions, policies: c.Policies,
+		states:    &eventstore.Cache[Release]{Copy: Release.handed},
+		installed: inForceFolder, graphs: graphFolder,
 		planning: make(chan struct{}, 1),
 	}
+	s.installed.Cache, s.graphs.Cache = &eventstore.Cache[InForce]{Limit: 16_384}, &eventstore.Cache[graphs]{}
 	for _, p := range append(slices.Clone(c.Processes), Processes()...) {
 		if err := CheckProcess(p); err != nil {
 			return nil, fmt.Errorf("release: process %q: %w", p.Name, err)
@@ -309,17 +316,14 @@ func (s *Service) decide(tx *command.Tx, id string, cmd Command, gather func(Rel
 			return o.events, command.Refuse(refused...)
 		},
 		Evolve: evolve,
+		Cache:  s.states,
 	}
 	r, err := release.Do(tx.Tx, stream(id), cmd)
 	if err != nil {
 		return r, nil, err
 	}
 	for _, i := range o.installs {
-		name := installedStream(i.environment, i.ci)
-		if _, err := tx.Check(name); err != nil {
-			return r, nil, err
-		}
-		if err := tx.Record(name, i.payload); err != nil {
+		if _, err := s.installed.Do(tx.Tx, installedStream(i.environment, i.ci), i.payload); err != nil {
 			return r, nil, err
 		}
 	}

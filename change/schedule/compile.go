@@ -145,10 +145,12 @@ func (c *compiler) readRule() {
 		return
 	}
 	if err := r.bound(c.zone); err != nil {
-		var never *neverError
-		if errors.As(err, &never) {
+		switch {
+		case errors.Is(err, errNever):
 			c.fault("never-occurs", "rule", err.Error(), "correct the rule")
-		} else {
+		case errors.Is(err, errSteps):
+			c.fault("rule-too-frequent", "rule", err.Error(), "write it as a rule of days")
+		default:
 			c.fault("endless-rule", "rule", err.Error(), "leave COUNT and UNTIL out, or let it end earlier")
 		}
 		return
@@ -166,11 +168,10 @@ func (c *Compiled) occurs() bool {
 	return found
 }
 
-type neverError struct{}
-
-func (*neverError) Error() string {
-	return fmt.Sprintf("it has no occurrence within %d years", maxYears)
-}
+var (
+	errNever = fmt.Errorf("it has no occurrence within %d years, or among the first %d hours, minutes or seconds that it goes through", maxYears, maxSteps)
+	errSteps = fmt.Errorf("it goes through more than %d hours, minutes or seconds before it has counted to its end", maxSteps)
+)
 
 // bound finds the last time at which r may occur, and says why it has none.
 func (r *rule) bound(zone *time.Location) error {
@@ -189,7 +190,7 @@ func (r *rule) bound(zone *time.Location) error {
 		return fmt.Errorf("it counts to %d, more than %d", r.count, maxCount)
 	}
 	n, w := 0, newWall(zone)
-	r.each(r.start, r.last+1, func(l local) bool {
+	done := r.walk(r.start, r.last+1, maxSteps, func(l local) bool {
 		if w.instant(l) > r.lastUTC {
 			return true
 		}
@@ -201,7 +202,9 @@ func (r *rule) bound(zone *time.Location) error {
 	})
 	switch {
 	case n == 0:
-		return &neverError{}
+		return errNever
+	case !done:
+		return errSteps
 	case n < r.count:
 		return fmt.Errorf("it counts to %d, which takes more than %d years", r.count, maxYears)
 	}

@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"math"
 	"slices"
 )
 
@@ -153,6 +154,12 @@ func weekOf(d date, weekStart int) (n, of int) {
 // each yields the occurrences of r from one local time to before another, in
 // order. It costs what lies between, and the period in which it begins.
 func (r *rule) each(from, to local, yield func(local) bool) {
+	r.walk(from, to, math.MaxInt, yield)
+}
+
+// walk is each, and gives up after so many hours, minutes or seconds; it reports
+// whether it did not.
+func (r *rule) walk(from, to local, steps int, yield func(local) bool) bool {
 	from = max(from, r.start)
 	pass := func(l local) bool {
 		if l < from {
@@ -161,14 +168,13 @@ func (r *rule) each(from, to local, yield func(local) bool) {
 		return l < to && yield(l)
 	}
 	if r.freq >= hourly {
-		r.eachWithinDays(from, to, pass)
-		return
+		return r.walkWithinDays(from, to, steps, pass)
 	}
 	var set []local
 	for k := r.periodBefore(from); ; k++ {
 		begin, end := r.period(k)
 		if begin >= to {
-			return
+			return true
 		}
 		if len(r.setPos) == 0 {
 			// Where all count, days before and after need not be looked at.
@@ -185,7 +191,7 @@ func (r *rule) each(from, to local, yield func(local) bool) {
 			}
 			for _, t := range r.times {
 				if !pass(d + t) {
-					return
+					return true
 				}
 			}
 		}
@@ -194,7 +200,7 @@ func (r *rule) each(from, to local, yield func(local) bool) {
 		}
 		for _, i := range positions(r.setPos, len(set)*len(r.times)) {
 			if !pass(set[i/len(r.times)] + r.times[i%len(r.times)]) {
-				return
+				return true
 			}
 		}
 	}
@@ -237,8 +243,8 @@ func (r *rule) period(k int) (begin, end local) {
 	}
 }
 
-// eachWithinDays is each for periods of an hour, a minute or a second.
-func (r *rule) eachWithinDays(from, to local, pass func(local) bool) {
+// walkWithinDays is walk for periods of an hour, a minute or a second.
+func (r *rule) walkWithinDays(from, to local, steps int, pass func(local) bool) bool {
 	unit := []local{3600, 60, 1}[r.freq-hourly]
 	step := unit * local(r.interval)
 	first := r.start - mod(r.start, unit) // begin of the first period
@@ -255,6 +261,9 @@ func (r *rule) eachWithinDays(from, to local, pass func(local) bool) {
 			continue
 		}
 		for p < d+day && p < to {
+			if steps--; steps < 0 {
+				return false
+			}
 			second := int(p - d)
 			if r.hours&(1<<(second/3600)) == 0 {
 				p = ahead(p, d+local(second/3600+1)*3600, step)
@@ -268,19 +277,20 @@ func (r *rule) eachWithinDays(from, to local, pass func(local) bool) {
 			if len(r.setPos) > 0 {
 				for _, i := range positions(r.setPos, len(set)) {
 					if !pass(set[i]) {
-						return
+						return true
 					}
 				}
 			} else {
 				for _, l := range set {
 					if !pass(l) {
-						return
+						return true
 					}
 				}
 			}
 			p += step
 		}
 	}
+	return true
 }
 
 // ahead returns the first of p, p+step, ... that is not before l.

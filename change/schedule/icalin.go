@@ -36,7 +36,7 @@ const maxEvents = 10_000 // of a file
 // a kind and a scope. All windows that it returns pass [Window.Check].
 //
 // An event that cannot be a window, and any other component, is left out with a
-// warning. A file that is broken is an [*ICalError] with the line. It is read
+// warning. Events that are not in a VCALENDAR are read. A file that is broken is an [*ICalError] with the line. It is read
 // whole, at most 16 MiB.
 //
 // Times without a zone are of the zone of the defaults, or else of that which the
@@ -262,6 +262,8 @@ func (in *icalReader) length(e *event) error {
 			return err
 		case end.date != e.start.date:
 			return errors.New("one of DTSTART and DTEND is a date, and the other is not")
+		case end.date && end.local == e.start.local:
+			w.End = (end.local + day).String() // met often, and meant as the day that it names
 		case end.date:
 			w.End = end.local.String()
 		default:
@@ -296,7 +298,9 @@ func (in *icalReader) length(e *event) error {
 func (in *icalReader) dates(e *event, p property) error {
 	w := &e.window
 	for v := range strings.SplitSeq(p.value, ",") {
-		v = strings.TrimSpace(v)
+		if v = strings.TrimSpace(v); v == "" {
+			continue // some write the property without any
+		}
 		if begin, end, ok := strings.Cut(v, "/"); ok && p.name == "RDATE" {
 			if err := in.periodOf(e, p, begin, end); err != nil {
 				return err

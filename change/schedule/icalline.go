@@ -65,7 +65,8 @@ func (c *component) text(name string) string {
 
 const maxNested = 20 // components within one another
 
-// parseICal returns the components of a file, or an *ICalError.
+// parseICal returns the calendars of a file, or an *ICalError. Components that are
+// not in a VCALENDAR, as some programs write them, are in one without a name.
 func parseICal(r io.Reader) ([]*component, error) {
 	file, err := io.ReadAll(io.LimitReader(r, maxICal+1))
 	if err != nil {
@@ -89,9 +90,6 @@ func parseICal(r io.Reader) ([]*component, error) {
 			if len(open) > maxNested {
 				return nil, broken(line, "components are nested more than %d deep", maxNested)
 			}
-			if top == root && name != "VCALENDAR" {
-				return nil, broken(line, "%s is not in a VCALENDAR", quoted(name))
-			}
 			c := &component{line: line, name: name}
 			top.inner = append(top.inner, c)
 			open = append(open, c)
@@ -110,10 +108,22 @@ func parseICal(r io.Reader) ([]*component, error) {
 	if top := open[len(open)-1]; top != root {
 		return nil, broken(last, "the file ends within %s, which begins in line %d", quoted(top.name), top.line)
 	}
-	if len(root.inner) == 0 {
+	var calendars []*component
+	bare := &component{}
+	for _, c := range root.inner {
+		if c.name == "VCALENDAR" {
+			calendars = append(calendars, c)
+		} else {
+			bare.inner = append(bare.inner, c)
+		}
+	}
+	if len(bare.inner) > 0 {
+		calendars = append(calendars, bare)
+	}
+	if len(calendars) == 0 {
 		return nil, broken(1, "there is no VCALENDAR")
 	}
-	return root.inner, nil
+	return calendars, nil
 }
 
 // unfolded yields the content lines of a file, each with the number of the line

@@ -57,12 +57,13 @@ var (
 )
 
 const (
-	maxCount  = 100_000 // of a rule with a COUNT, which is counted through
-	maxADay   = 288     // occurrences, as far as a rule can be seen to have that many: every five minutes
-	maxRule   = 4096    // bytes of a rule
-	maxAtOnce = 10_000  // occurrences of one window that overlap
-	maxListed = 10_000  // RDATEs or EXDATEs
-	maxYears  = 200     // from the start of a window to its last occurrence
+	maxCount  = 100_000   // of a rule with a COUNT, which is counted through
+	maxADay   = 288       // occurrences, as far as a rule can be seen to have that many: every five minutes
+	maxSteps  = 1_000_000 // hours, minutes or seconds that a rule is tried with, some 10 ms
+	maxRule   = 4096      // bytes of a rule
+	maxAtOnce = 10_000    // occurrences of one window that overlap
+	maxListed = 10_000    // RDATEs or EXDATEs
+	maxYears  = 200       // from the start of a window to its last occurrence
 	longest   = maxYears * 365 * day
 	firstYear = 1900 // of the times of a window
 	finalYear = 2200

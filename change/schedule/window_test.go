@@ -212,6 +212,10 @@ func TestCheckNamesEveryFault(t *testing.T) {
 		{rule("FREQ=MINUTELY;INTERVAL=4"), []string{"rule-too-frequent rule"}},
 		{rule("FREQ=DAILY;BYHOUR=1,2;BYMINUTE=" + upTo(60) + ";BYSECOND=" + upTo(60)), []string{"rule-too-frequent rule"}},
 		{func(w *schedule.Window) { w.Rule, w.End = "FREQ=MINUTELY;INTERVAL=5", "2027-01-01T00:00:00" }, []string{"rule-too-frequent rule"}},
+		{rule("FREQ=SECONDLY;INTERVAL=2;BYMINUTE=0,5,10,15,20,25,30,35,40,45,50,55;BYSECOND=1"), []string{"never-occurs rule"}},
+		{rule("FREQ=MINUTELY;INTERVAL=5;BYMINUTE=0;BYSETPOS=2"), []string{"never-occurs rule"}},
+		{rule("FREQ=SECONDLY;BYSECOND=0;BYMINUTE=0;BYMONTHDAY=1;COUNT=50000"), []string{"rule-too-frequent rule"}},
+		{rule("FREQ=HOURLY;INTERVAL=5;BYMINUTE=0;BYSETPOS=2"), []string{"never-occurs rule"}},
 		{rule("FREQ=FORTNIGHTLY"), []string{"bad-rule rule"}},
 		{rule("INTERVAL=2"), []string{"bad-rule rule"}},
 		{rule("FREQ=DAILY;INTERVAL=0"), []string{"bad-rule rule"}},
@@ -437,7 +441,7 @@ func BenchmarkAWeekFarFromTheStart(b *testing.B) {
 }
 
 func BenchmarkCompile(b *testing.B) {
-	for _, rule := range []string{"", "FREQ=WEEKLY", "FREQ=DAILY;COUNT=70000", "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30"} {
+	for _, rule := range []string{"", "FREQ=WEEKLY", "FREQ=DAILY;COUNT=70000", "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30", "FREQ=HOURLY;BYMONTHDAY=-1;COUNT=50000", "FREQ=MINUTELY;INTERVAL=5;BYMINUTE=0;BYSETPOS=2"} {
 		b.Run(rule, func(b *testing.B) {
 			w := freeze(func(w *schedule.Window) { w.Rule = rule })
 			for b.Loop() {

@@ -261,10 +261,11 @@ func (m *matching) open(within change.Window) []change.Window {
 	if len(t.allows) > 0 {
 		spans = t.allowed
 	}
+	var denied []change.Window
 	for _, d := range t.denies {
-		spans = without(spans, d.spans)
+		denied = append(denied, d.spans...)
 	}
-	return spans
+	return without(spans, union(denied))
 }
 
 // reach calls look with intervals from a start on, each four times as long as the
@@ -337,10 +338,10 @@ func (m *matching) nextAllowed(from, end time.Time) (at time.Time) {
 	return at
 }
 
-// union returns intervals in order, those that overlap or touch as one.
+// union returns intervals in order, those that overlap or touch as one, in place.
 func union(spans []change.Window) []change.Window {
 	slices.SortFunc(spans, func(a, b change.Window) int { return a.Start.Compare(b.Start) })
-	var list []change.Window
+	list := spans[:0]
 	for _, s := range spans {
 		if n := len(list); n > 0 && !s.Start.After(list[n-1].End) {
 			list[n-1].End = later(list[n-1].End, s.End)
@@ -354,7 +355,10 @@ func union(spans []change.Window) []change.Window {
 // without returns what remains of intervals when others are taken out; both are
 // in order, and none of one list touches another of it.
 func without(spans, out []change.Window) []change.Window {
-	var list []change.Window
+	if len(out) == 0 {
+		return spans
+	}
+	list := make([]change.Window, 0, len(spans)+len(out))
 	for _, s := range spans {
 		for len(out) > 0 && !out[0].End.After(s.Start) {
 			out = out[1:]

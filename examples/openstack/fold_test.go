@@ -64,17 +64,15 @@ func foldsAgree(t *testing.T, eng *rollforward.Engine, log []eventstore.Recorded
 	for i, name := range foldNames {
 		half := len(log) / 2
 		apply(t, again[i], log[:half]...)
-		require.NoError(t, resumed[i].Restore(saved(t, again[i])), name)
+		middle := saved(t, again[i])
+		require.NoError(t, resumed[i].Restore(middle), name)
+		require.False(t, bytes.Equal(live[i], middle), "%s: the control: half of the log gives another state", name)
 		apply(t, again[i], log[half:]...)
 		apply(t, resumed[i], log[half:]...)
 		apply(t, mixed[i], disorder...)
 		for how, f := range map[string]fold{"folded once more": again[i], "folded from a snapshot": resumed[i], "duplicated and reordered": mixed[i]} {
 			require.True(t, bytes.Equal(live[i], saved(t, f)), "%s, %s", name, how)
 		}
-		// The control: a log that lacks an event of the fold's own gives another state.
-		short := emptyFolds(t)[i]
-		apply(t, short, log[:half]...)
-		require.False(t, bytes.Equal(live[i], saved(t, short)), name)
 	}
 }
 

@@ -123,8 +123,9 @@ type Declared interface {
 
 // Config is how a follower works. The zero Config is ready.
 type Config struct {
-	// SnapshotEvery is the number of events after which snapshots are saved;
-	// where it is set they are saved by Close too. Default 0: not by themselves,
+	// SnapshotEvery is the number of events after which snapshots are saved, later
+	// where that takes long: it takes a twentieth of the time at most. Where it is
+	// set they are saved by Close too. Default 0: not by themselves,
 	// only by Follower.Snapshot.
 	SnapshotEvery int
 

@@ -36,6 +36,7 @@ type run struct {
 	since  int                 // events since snapshots were last taken
 	batch  []eventstore.Recorded
 	savers sync.WaitGroup
+	rested time.Time // before it no snapshots are saved beside; under the token of saving
 
 	waited    chan error // the end of a Wait for more than waitedFor; nil while there is none
 	waitedFor eventstore.Position

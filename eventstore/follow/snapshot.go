@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -102,8 +103,16 @@ func (f *Follower) save(ctx context.Context, taken snapshots) error {
 	return err
 }
 
+// A save that took longer than brief is followed by a rest of so many times as
+// long, so that saving large folds takes a twentieth of the time at most, however
+// fast the log grows.
+const (
+	brief = 50 * time.Millisecond
+	rest  = 20
+)
+
 // saveBeside takes snapshots and saves them while the run goes on. While a save
-// is under way it leaves it for the next batch.
+// is under way, or rested from, it leaves it for a later batch.
 func (r *run) saveBeside(ctx context.Context) {
 	if r.checkpoints == nil {
 		return
@@ -113,11 +122,19 @@ func (r *run) saveBeside(ctx context.Context) {
 	default:
 		return
 	}
+	begin := time.Now()
+	if begin.Before(r.rested) {
+		<-r.saving
+		return
+	}
 	r.since = 0
 	taken := r.take(false)
 	r.savers.Go(func() {
 		defer func() { <-r.saving }()
 		_ = r.save(ctx, taken) // published and logged
+		if took := time.Since(begin); took > brief {
+			r.rested = time.Now().Add(rest * took)
+		}
 	})
 }
 

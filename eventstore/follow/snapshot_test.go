@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
@@ -396,4 +398,34 @@ func TestTheSameStateIsTheSameCheckpoint(t *testing.T) {
 		require.NoError(t, store.DeleteCheckpoint(t.Context(), "fold-stock"))
 	}
 	require.True(t, bytes.Equal(states[0], states[1]) && bytes.Equal(states[1], states[2]), fmt.Sprintf("%q", states))
+}
+
+// heavy is a fold that takes a second to save.
+type heavy struct {
+	Saved
+	saves *atomic.Int64
+}
+
+func (h heavy) Snapshot() ([]byte, error) {
+	time.Sleep(time.Second)
+	h.saves.Add(1)
+	return h.Saved.Snapshot()
+}
+
+func TestSavingTakesATwentiethOfTheTimeAtMost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := memory.New()
+		var saves atomic.Int64
+		p := follow.Projection[heavy]{Name: "stock", New: func() heavy { return heavy{Saved{NewBook("stock")}, &saves} }}
+		f := start(t, store, follow.Config{SnapshotEvery: 2}, p)
+		for range 1_000 {
+			appendMoves(t, store, Moved{"a", 1}, Moved{"b", 1})
+			time.Sleep(100 * time.Millisecond)
+		}
+		during := saves.Load()
+		require.GreaterOrEqual(t, during, int64(3), "it is saved")
+		require.LessOrEqual(t, during, int64(6), "in 100 seconds")
+		require.NoError(t, f.Close())
+		require.Equal(t, during+1, saves.Load(), "and at the end")
+	})
 }

@@ -316,3 +316,20 @@ func TestADeploymentMakesNewCIs(t *testing.T) {
 	require.Len(t, impact.Reached, 1)
 	h.sound()
 }
+
+// All of a release in one append, with its change.
+func TestAReleaseInOneAppend(t *testing.T) {
+	h := open(t).estate(gated())
+	c := h.authorised(cmdb.Set("db-01", "version", "15", "16"), cmdb.Set("shop", "description", "", "on 16"))
+	r, err := h.releases.Plan(t.Context(), alice, release.Plan{Content: sixteen(), Process: "direct"},
+		release.Bind{Change: c.ID}, release.Advance{}, release.Deploy{Environment: "production"},
+		release.Report{Deployment: 1, ID: "1", Target: "production", Outcome: release.Successful}, release.Finish{Deployment: 1}, release.Close{})
+	require.NoError(t, err)
+	require.False(t, r.Open())
+	done := h.change(c.ID)
+	require.Equal(t, "review", done.Phase)
+	require.Equal(t, []string{"REL-000001/1"}, done.Work.Delivered)
+	require.Equal(t, "16", h.ci("db-01").Attributes["version"])
+	require.Equal(t, "on 16", h.ci("shop").Attributes["description"])
+	h.sound()
+}

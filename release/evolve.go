@@ -93,7 +93,7 @@ func (r *Release) deployed(payload any) {
 		r.Deployments = append(r.Deployments, Deployment{DeploymentStarted: e, Wave: 1, State: Running})
 		r.Acted = with(r.Acted, e.By, e.For)
 	case Reported:
-		r.withDeployment(e.Deployment, func(d *Deployment) { d.Reports = append(slices.Clip(d.Reports), e) })
+		r.withDeployment(e.Deployment, func(d *Deployment) { d.Reports = append(d.Reports, e) })
 	case WaveBegun:
 		r.withDeployment(e.Deployment, func(d *Deployment) { d.Wave = e.Wave })
 	case DeploymentPaused:

@@ -71,7 +71,7 @@ var inForceFolder = eventstore.Decider[InForce, any]{Decide: func(_ InForce, pay
 		if f.Version != "" {
 			past := f.Occupation
 			past.Until = e.At
-			f.Earlier = append(slices.Clip(f.Earlier), past)
+			f.Earlier = append(f.Earlier, past)
 		}
 		f.Occupation = Occupation{Version: e.Version, Verified: e.Verified, Since: e.At, Release: e.Release, Deployment: e.Deployment, Successes: e.Successes}
 	case NotInstalled:
@@ -79,7 +79,7 @@ var inForceFolder = eventstore.Decider[InForce, any]{Decide: func(_ InForce, pay
 		if e.Touched && f.Version != "" {
 			past := f.Occupation
 			past.Until = e.At
-			f.Earlier = append(slices.Clip(f.Earlier), past)
+			f.Earlier = append(f.Earlier, past)
 			f.Occupation.Verified, f.Occupation.Since = false, e.At
 		}
 	case Withheld:

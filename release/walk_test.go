@@ -111,9 +111,13 @@ func (w *walker) sensible(ctx context.Context, r release.Release) release.Comman
 		switch {
 		case d.State == release.Paused:
 			for _, id := range d.Waits {
-				w.approveChange(ctx, id)
+				if w.r.IntN(2) == 0 {
+					w.approveChange(ctx, id)
+				}
 			}
 			return release.Resume{Deployment: d.Number}
+		case d.State == release.Running && w.r.IntN(30) == 0:
+			return w.emerge()
 		case d.State == release.Running:
 			last := map[string]release.Outcome{}
 			for _, report := range d.Reports {
@@ -161,6 +165,10 @@ func (w *walker) sensible(ctx context.Context, r release.Release) release.Comman
 		}
 	}
 	return deploy
+}
+
+func (w *walker) emerge() release.Command {
+	return release.Emerge{Raise: change.Raise{Content: change.Content{Title: "e", Deltas: w.deltas(), Plans: change.Plans{Implementation: "i", Backout: "b"}}}, Submit: true}
 }
 
 // covered raises a change that is what a release needs, and returns its binding.
@@ -301,7 +309,7 @@ func (w *walker) whatever(r release.Release, actor command.Actor) (command.Actor
 	case n < 97:
 		cmd = release.Retry{Deployment: number}
 	case n < 98:
-		cmd = release.Emerge{Raise: change.Raise{Content: change.Content{Title: "e", Deltas: w.deltas(), Plans: change.Plans{Implementation: "i", Backout: "b"}}}, Submit: true}
+		cmd = w.emerge()
 	default:
 		cmd = one[release.Command](w.r, release.Close{}, release.Cancel{Reason: "c"}, release.Restart{Phase: "deploy", Reason: "r"}, release.Note{Text: "n"})
 	}

@@ -3,6 +3,7 @@ package release
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/rollforward/rollforward/change"
@@ -63,6 +64,9 @@ func (d *decision) retry(c Retry) {
 		d.forward(e)
 	}
 	d.begin(e, one.Waves, DeploymentStarted{Retries: one.Number, RollsBack: one.RollsBack})
+	if undone, ok := d.Deployment(one.RollsBack); ok {
+		d.withhold(e, undone, "rolled back again, after deployment "+strconv.Itoa(one.Number))
+	}
 }
 
 // numbered returns a deployment, or refuses.

@@ -48,17 +48,25 @@ func (d *decision) rollback(c Rollback) {
 	if len(planned) == 0 {
 		planned = one.Waves
 	}
-	if d.begin(e, planned, DeploymentStarted{RollsBack: one.Number}); !d.clear() || d.roll == nil {
+	d.begin(e, planned, DeploymentStarted{RollsBack: one.Number})
+	d.withhold(e, one, c.Reason)
+}
+
+// withhold sets the hold of a rollback that has been decided, where there is none yet.
+func (d *decision) withhold(e Environment, one Deployment, reason string) {
+	if !d.clear() || d.roll == nil {
 		return
 	}
-	d.record(HoldSet{Hold{Environment: e.Name, Deployment: one.Number, By: d.actor.ID, Reason: c.Reason, At: d.now}})
+	if !slices.ContainsFunc(d.Holds, func(h Hold) bool { return h.Environment == e.Name && h.Deployment == one.Number }) {
+		d.record(HoldSet{Hold{Environment: e.Name, Deployment: one.Number, By: d.actor.ID, Reason: reason, At: d.now}})
+	}
 	for _, item := range one.Items {
 		back := d.roll.item(item.CI)
 		if item.CI == "" || item.After == "" || item.After == back.After {
 			continue
 		}
 		if w, held := d.roll.inForce[item.CI].withheld(item.After); !held || w.Release != d.ID {
-			d.install(e.Name, item.CI, Withheld{Release: d.ID, Version: item.After, By: d.actor.ID, Reason: c.Reason, At: d.now})
+			d.install(e.Name, item.CI, Withheld{Release: d.ID, Version: item.After, By: d.actor.ID, Reason: reason, At: d.now})
 		}
 	}
 }

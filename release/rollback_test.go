@@ -114,7 +114,9 @@ func TestWhereARollbackGoes(t *testing.T) {
 
 	r = h.do(alice, ids[2], release.Abort{Deployment: 2, Reason: "wrong one"})
 	require.Equal(t, release.Aborted, r.Deployments[1].State)
+	h.do(alice, ids[2], release.Lift{Environment: "staging", Reason: "not rolled back after all"})
 	r = h.do(alice, ids[2], release.Retry{Deployment: 2})
+	require.Len(t, r.Holds, 1, "a rollback that is tried again holds again")
 	require.Equal(t, 1, r.Deployments[2].RollsBack)
 	require.Equal(t, 2, r.Deployments[2].Retries)
 	require.Equal(t, "16", r.Deployments[2].Items[0].After)

@@ -84,6 +84,9 @@ func TestSlots(t *testing.T) {
 		"after another": {func(h *house) { h.planned(on(window(9, 11), "wiki")) }, func(n *schedule.Need) {
 			n.Order, n.Most = []change.Order{{Rule: change.MustFollow, Change: "CHG-000001"}}, 1
 		}, "11-12"},
+		"not before another": {func(h *house) { h.planned(on(window(12, 13), "wiki")) }, func(n *schedule.Need) {
+			n.Order, n.Most = []change.Order{{Rule: change.MustFollow, Change: "CHG-000001"}}, 1
+		}, "13-14"},
 		"never after": {func(h *house) { h.planned(on(nil, "wiki")) }, func(n *schedule.Need) { n.Order = []change.Order{{Rule: change.MustFollow, Change: "CHG-000001"}} }, ""},
 		"of a pool":   {func(h *house) { h.planned(on(window(9, 11), "web-2")) }, func(n *schedule.Need) { n.CIs, n.Most = []string{"web-1"}, 1 }, "11-12"},
 	} {
@@ -122,6 +125,10 @@ func TestWhyEarlierTimesDidNotFit(t *testing.T) {
 		`12-24 true: free for 12h0m0s, which is too short: freeze "Year-end freeze" denies it from 2026-03-03T00:00:00Z on: the books are closed`,
 		`24-48 false: freeze "Year-end freeze" denies it from 2026-03-03T00:00:00Z on: the books are closed`,
 	}, why)
+	found = h.slots(schedule.Need{For: 14 * time.Hour, CIs: []string{"db-01"}, NotBefore: at(48), Within: time.Hour, Reasons: true})
+	require.Empty(t, found.Slots)
+	require.Len(t, found.Passed, 1)
+	require.Equal(t, "free for 1h0m0s, which is too short: then the time is over in which was looked", found.Passed[0].Why)
 }
 
 func TestSlotsOfWhatCannotBeMeant(t *testing.T) {

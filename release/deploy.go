@@ -200,6 +200,12 @@ func (d *decision) begin(e Environment, planned []Wave, as DeploymentStarted) {
 	if one, runs := d.Running(e.Name); runs && d.on("environment-busy") {
 		d.refuse("environment-busy", "deployment %d of this release is %s in %s", "finish it, or abort it, first", one.Number, one.State, e.Name)
 	}
+	for _, one := range d.Deployments {
+		// To a change a release stands in one way.
+		if e.Production && one.Production && one.Active() && one.Environment != e.Name && d.on("deployment-running") {
+			d.refuse("deployment-running", "deployment %d of this release is %s in %s, which is production too", "finish it, or abort it, first", one.Number, one.State, one.Environment)
+		}
+	}
 	for _, p := range d.roll.problems {
 		d.refuse(p.Rule, "it would not fit into the CMDB: %s", "%s", p.Reason, p.Remedy)
 	}

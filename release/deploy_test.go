@@ -148,7 +148,9 @@ func TestAReleaseThatGoesToSeveralProductionEnvironments(t *testing.T) {
 	require.Equal(t, change.CarryBound, h.change(c.ID).Releases[0].State)
 	require.Equal(t, "16", h.ci("db-01").Attributes["version"])
 	require.Empty(t, h.ci("shop").Attributes["description"])
-	h.do(alice, r.ID, release.Deploy{Environment: "us"}, ok(2, "us"), release.Finish{Deployment: 2})
+	h.do(alice, r.ID, release.Deploy{Environment: "us"})
+	h.refused("deployment-running", alice, r.ID, release.Rollback{Environment: "eu", Reason: "one at a time"})
+	h.do(alice, r.ID, ok(2, "us"), release.Finish{Deployment: 2})
 	require.Equal(t, "review", h.change(c.ID).Phase)
 	require.Equal(t, "16", h.ci("db-01@us").Attributes["version"])
 	require.Equal(t, "on 16", h.ci("shop").Attributes["description"])
@@ -244,6 +246,17 @@ func TestPromotionIsKept(t *testing.T) {
 	h.refused("soak-not-over", alice, r.ID, release.Deploy{Environment: "staging"})
 	h.clock.pass(time.Hour)
 	h.deployed(r.ID, "staging")
+
+	// A deployment that touched a target and was given up has disturbed what was there.
+	other := sixteen()
+	other.Components[0].To = "17"
+	second := h.plan(other)
+	h.do(alice, second.ID, release.Deploy{Environment: "dev"}, release.Report{Deployment: 1, ID: "1", Target: "dev", Outcome: release.Errored})
+	inForce, err := h.releases.Installed(t.Context(), "dev", "db-01")
+	require.NoError(t, err)
+	require.Equal(t, "16", inForce.Version)
+	require.False(t, inForce.Verified)
+	require.Equal(t, h.clock.now, inForce.Earlier[0].Until)
 
 	// Another version has its own way to go.
 	r = h.do(alice, r.ID, release.Edit{Set: release.Content{Components: []release.Component{{Kind: release.Code, CI: "db-01", To: "16.1"}}}})

@@ -31,6 +31,16 @@ type Occupation struct {
 	Successes  int // targets that took it
 }
 
+// disturbed returns what is in force as it is when another version has been put
+// beside it: from the moment at which that began it was no longer alone.
+func (f InForce) disturbed(at time.Time) Occupation {
+	past := f.Occupation
+	if past.Until = at; f.Busy != nil {
+		past.Until = f.Busy.At
+	}
+	return past
+}
+
 // was reports whether a version has been in force and verified.
 func (f InForce) was(version string) bool {
 	verified := func(o Occupation) bool { return o.Version == version && o.Verified }
@@ -46,10 +56,15 @@ func (f InForce) withheld(version string) (Withheld, bool) {
 	return f.Withheld[i], true
 }
 
-// standings returns the occupations of a version, for promotion.
+// standings returns the occupations of a version, for promotion. While a deployment
+// is under way time does not count for what is in force.
 func (f InForce) standings(version string) []Standing {
 	var all []Standing
-	for _, o := range append(slices.Clip(f.Earlier), f.Occupation) {
+	now := f.Occupation
+	if f.Busy != nil {
+		now.Until = f.Busy.At
+	}
+	for _, o := range append(slices.Clip(f.Earlier), now) {
 		if o.Version == version && version != "" {
 			all = append(all, Standing{
 				Environment: f.Environment, Version: version, Verified: o.Verified, Since: o.Since, Until: o.Until, Successes: o.Successes,
@@ -67,21 +82,17 @@ var inForceFolder = eventstore.Decider[InForce, any]{Decide: func(_ InForce, pay
 	case Installing:
 		f.Busy = &e
 	case Installed:
-		f.Busy = nil
 		if f.Version != "" {
-			past := f.Occupation
-			past.Until = e.At
-			f.Earlier = append(f.Earlier, past)
+			f.Earlier = append(f.Earlier, f.disturbed(e.At))
 		}
+		f.Busy = nil
 		f.Occupation = Occupation{Version: e.Version, Verified: e.Verified, Since: e.At, Release: e.Release, Deployment: e.Deployment, Successes: e.Successes}
 	case NotInstalled:
-		f.Busy = nil
 		if e.Touched && f.Version != "" {
-			past := f.Occupation
-			past.Until = e.At
-			f.Earlier = append(f.Earlier, past)
+			f.Earlier = append(f.Earlier, f.disturbed(e.At))
 			f.Occupation.Verified, f.Occupation.Since = false, e.At
 		}
+		f.Busy = nil
 	case Withheld:
 		f.Withheld = append(slices.Clip(f.Withheld), e)
 	case Released:

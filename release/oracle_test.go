@@ -26,12 +26,12 @@ type oracle struct {
 	changes  map[string]change.Change
 	graph    release.Environments
 
-	occupied map[[2]string][]occupied      // by environment and CI, the last one is in force
-	active   map[[2]string]map[string]bool // deployments under way
-	holds    map[[2]string]map[string]bool // by release and environment: versions "ci=version", and the release itself as ""
-	voters   map[string]map[string]bool    // who approved, by release; void ones taken away
-	scopes   map[string]string             // scope of the last approval
-	reports  map[string]release.Reported   // by release, deployment and ID
+	occupied map[[2]string][]occupied           // by environment and CI, the last one is in force
+	active   map[[2]string]map[string]time.Time // deployments under way, since when
+	holds    map[[2]string]map[string]bool      // by release and environment: versions "ci=version", and the release itself as ""
+	voters   map[string]map[string]bool         // who approved, by release; void ones taken away
+	scopes   map[string]string                  // scope of the last approval
+	reports  map[string]release.Reported        // by release, deployment and ID
 	outcomes map[string]map[string]release.Outcome
 	errs     map[string]int // errors in a row
 }
@@ -63,7 +63,7 @@ func (o *oracle) breaks(what, format string, args ...any) {
 func judged(w *walker) *oracle {
 	o := &oracle{
 		counts: map[string]int{}, releases: map[string]release.Release{}, changes: map[string]change.Change{}, occupied: map[[2]string][]occupied{},
-		active: map[[2]string]map[string]bool{}, holds: map[[2]string]map[string]bool{}, voters: map[string]map[string]bool{}, scopes: map[string]string{},
+		active: map[[2]string]map[string]time.Time{}, holds: map[[2]string]map[string]bool{}, voters: map[string]map[string]bool{}, scopes: map[string]string{},
 		reports: map[string]release.Reported{}, outcomes: map[string]map[string]release.Outcome{}, errs: map[string]int{},
 	}
 	var last time.Time
@@ -256,9 +256,9 @@ func (o *oracle) started(id string, before release.Release, e release.Deployment
 	for _, i := range e.Items {
 		at := [2]string{e.Environment, i.CI}
 		if o.active[at] == nil {
-			o.active[at] = map[string]bool{}
+			o.active[at] = map[string]time.Time{}
 		}
-		o.active[at][key(id, e.Number)] = true
+		o.active[at][key(id, e.Number)] = e.At
 	}
 	o.timed(e.Production, e.Timing, e.At)
 	if e.Production {
@@ -312,6 +312,9 @@ func (o *oracle) promoted(env release.Environment, up string, i release.Item, no
 		until := was.until
 		if until.IsZero() {
 			until = now
+			for _, since := range o.active[[2]string{up, i.CI}] {
+				until = since
+			}
 		}
 		been = true
 		if until.Sub(was.since) >= time.Duration(env.Soak) {
@@ -376,7 +379,7 @@ func (o *oracle) ended(id string, d release.Deployment) {
 		delete(o.active[at], key(id, d.Number))
 		if list := o.occupied[at]; len(d.Reports) > 0 && len(list) > 0 && list[len(list)-1].until.IsZero() {
 			// What was there before has been disturbed.
-			list[len(list)-1].until = d.Reports[len(d.Reports)-1].At
+			list[len(list)-1].until = d.At
 		}
 	}
 }
@@ -409,7 +412,7 @@ func (o *oracle) finished(id string, before release.Release, e release.Deploymen
 		where := [2]string{d.Environment, i.CI}
 		delete(o.active[where], at)
 		if list := o.occupied[where]; len(list) > 0 && list[len(list)-1].until.IsZero() {
-			list[len(list)-1].until = e.At
+			list[len(list)-1].until = d.At
 		}
 		o.occupied[where] = append(o.occupied[where], occupied{version: i.After, since: e.At, successes: took})
 	}

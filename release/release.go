@@ -24,7 +24,7 @@
 //     nothing through. A calendar that cannot answer refuses the deployment.
 //   - Starting and finishing it starts and finishes those changes in the same append.
 //   - Of one CI one deployment runs in one environment at a time, and one version is
-//     in force there.
+//     in force there. Of one release one deployment runs in production at a time.
 //   - A version comes to an environment only after it was verified in the ones
 //     before, for as long and on as many targets as the environment asks.
 //   - What was rolled back goes nowhere beyond that environment, nor there again,

@@ -145,7 +145,8 @@ func (q *query) closes(a *against) {
 		}
 	}
 	c.Resolved = q.overridden(a)
-	id := identity(c.Rule, q.subject(), c.With)
+	of := func(subject string) string { return identity(c.Rule, subject, c.With) }
+	id := of(q.subject())
 	if _, known := q.found[id]; known {
 		return
 	}
@@ -154,7 +155,7 @@ func (q *query) closes(a *against) {
 	c.Effect = q.rules.effect(c.Rule, q.o.Point, a.Effects)
 	c.Severity = severity[c.Rule]
 	if c.Resolved == nil {
-		c.Resolved = q.accepted(c)
+		c.Resolved = q.accepted(c, of)
 	}
 	q.found[id] = c
 }
@@ -174,7 +175,8 @@ func (q *query) tooShort(a *against) string {
 
 // overridden returns who took it upon himself that something happens against a
 // window: for this change, or for all that the window is met with, and until its
-// end at least.
+// end at least. A deployment is covered where it is named itself, or each of the
+// changes that it carries out is.
 func (q *query) overridden(a *against) *change.Resolution {
 	ids := []string{a.Window.ID}
 	if a.Rule == OutsideMaintenance {
@@ -184,20 +186,33 @@ func (q *query) overridden(a *against) *change.Resolution {
 			}
 		}
 	}
-	for _, id := range ids {
-		d := q.s.windows[id]
-		if d == nil {
-			continue
-		}
-		for _, o := range slices.Backward(d.Overrides) {
-			covers := o.Change != "" && (o.Change == q.o.Change || o.Change == q.o.Release)
-			covers = covers || o.Change == "" && !slices.ContainsFunc(a.subjects, func(x Subject) bool { return !o.Scope.Matches(x) })
-			if covers && !q.o.Window.End.After(o.Until) {
-				return &change.Resolution{By: o.By, Why: o.Why, Until: o.Until}
+	of := func(covers func(o Overridden) bool) *change.Resolution {
+		for _, id := range ids {
+			if d := q.s.windows[id]; d != nil {
+				for _, o := range slices.Backward(d.Overrides) {
+					if covers(o) && !q.o.Window.End.After(o.Until) {
+						return &change.Resolution{By: o.By, Why: o.Why, Until: o.Until}
+					}
+				}
 			}
 		}
+		return nil
 	}
-	return nil
+	found := of(func(o Overridden) bool {
+		if o.Change != "" {
+			return o.Change == q.o.Change || o.Change == q.o.Release
+		}
+		return !slices.ContainsFunc(a.subjects, func(x Subject) bool { return !o.Scope.Matches(x) })
+	})
+	if found != nil || q.o.Change != "" {
+		return found
+	}
+	for _, id := range q.o.Apart {
+		if found = of(func(o Overridden) bool { return o.Change == id }); found == nil {
+			return nil
+		}
+	}
+	return found
 }
 
 // next returns the first time, not before the occasion, when the windows of all

@@ -1,6 +1,7 @@
 package schedule_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -255,6 +256,48 @@ func TestAnAcceptedConflictIsListedAndBlocksNothing(t *testing.T) {
 	found, err = h.schedule.Conflicts(t.Context(), first)
 	require.NoError(t, err)
 	require.Nil(t, found.Conflicts[0].Resolved, "nor for who has it from the other side")
+}
+
+func TestADeploymentIsCoveredByWhatItsChangesAre(t *testing.T) {
+	h := open(t, schedule.Rules{Effects: map[string]schedule.Effects{schedule.AlreadyScheduled: {Start: change.Block}}}).estate()
+	h.define(yearEnd)
+	first, second := h.draft(on(window(25, 27), "db-01")), h.draft(on(window(25, 27), "wiki"))
+	o := change.Occasion{Point: change.ToDeploy, Release: "REL-000001", Window: *window(25, 26), CIs: []string{"db-01", "wiki"}, Apart: []string{first, second}}
+	stands := func() []string {
+		found, err := h.schedule.ConflictsOf(t.Context(), o)
+		require.NoError(t, err)
+		var all []string
+		for _, c := range found.Conflicts {
+			if c.Stands() {
+				all = append(all, c.Rule+" "+c.With)
+			}
+		}
+		return all
+	}
+	override := func(of string) {
+		_, err := h.schedule.Override(t.Context(), carol, schedule.Override{Window: "freeze", Change: of, Why: "x", Until: at(26)})
+		require.NoError(t, err)
+	}
+	require.Equal(t, []string{"blackout freeze"}, stands())
+	override(first)
+	require.Equal(t, []string{"blackout freeze"}, stands(), "not for the second")
+	override(second)
+	require.Empty(t, stands())
+	o.Apart = nil
+	require.Equal(t, []string{"blackout freeze"}, stands(), "it carries out none of them")
+	override("REL-000001")
+	require.Empty(t, stands())
+
+	o.Apart = []string{first, second}
+	override("CHG-000003")
+	other := h.planned(on(window(25, 26), "db-01"))
+	require.Equal(t, []string{"ci-already-scheduled " + other}, stands())
+	found, err := h.schedule.Conflicts(t.Context(), first)
+	require.NoError(t, err)
+	at := slices.IndexFunc(found.Conflicts, func(c change.Conflict) bool { return c.Rule == schedule.AlreadyScheduled })
+	_, err = h.schedule.Accept(t.Context(), carol, schedule.Accept{Conflict: found.Conflicts[at].ID, Change: first, Why: "we talked"})
+	require.NoError(t, err)
+	require.Empty(t, stands(), "who accepted it for the change accepted it")
 }
 
 func TestWhoMayIsAsked(t *testing.T) {

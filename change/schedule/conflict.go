@@ -94,15 +94,18 @@ func (q *query) apart(id string) bool { return id == q.o.Change || slices.Contai
 // add takes a conflict, once, and returns it. Its identity is its rule, who has it with whom, on
 // which CIs, and whatever more tells it apart.
 func (q *query) add(c change.Conflict, window Effects, more ...any) change.Conflict {
+	of := func(subject string) string {
+		return identity(append([]any{c.Rule, subject, c.With, c.CI, c.Related}, more...)...)
+	}
 	c.Change = q.subject()
-	c.ID = identity(append([]any{c.Rule, c.Change, c.With, c.CI, c.Related}, more...)...)
+	c.ID = of(c.Change)
 	if known, ok := q.found[c.ID]; ok {
 		return known
 	}
 	c.Effect = q.rules.effect(c.Rule, q.o.Point, window)
 	c.Severity = cmp.Or(c.Severity, severity[c.Rule])
 	if c.Resolved == nil {
-		c.Resolved = q.accepted(c)
+		c.Resolved = q.accepted(c, of)
 	}
 	q.found[c.ID] = c
 	return c
@@ -110,13 +113,26 @@ func (q *query) add(c change.Conflict, window Effects, more ...any) change.Confl
 
 // accepted returns who took a conflict upon himself as it is now: what overlaps
 // elsewhere, or longer than he saw, or beyond the time he named, is another matter.
-func (q *query) accepted(c change.Conflict) *change.Resolution {
-	a, ok := q.s.accepted[c.ID]
-	if !ok || c.Overlap.Start.Before(a.Conflict.Overlap.Start) || c.Overlap.End.After(a.Conflict.Overlap.End) ||
-		!a.Until.IsZero() && c.Overlap.End.After(a.Until) {
-		return nil
+// A deployment carries out changes: who accepted the same conflict of one of these
+// accepted it. of returns the identity that the conflict has with another subject.
+func (q *query) accepted(c change.Conflict, of func(subject string) string) *change.Resolution {
+	for _, subject := range q.carries(c.Change) {
+		a, ok := q.s.accepted[of(subject)]
+		if ok && !c.Overlap.Start.Before(a.Conflict.Overlap.Start) && !c.Overlap.End.After(a.Conflict.Overlap.End) &&
+			(a.Until.IsZero() || !c.Overlap.End.After(a.Until)) {
+			return &change.Resolution{By: a.By, Why: a.Why, Until: a.Until}
+		}
 	}
-	return &change.Resolution{By: a.By, Why: a.Why, Until: a.Until}
+	return nil
+}
+
+// carries returns a subject and, where a deployment is judged, the changes that it
+// carries out.
+func (q *query) carries(subject string) []string {
+	if q.o.Change != "" {
+		return []string{subject}
+	}
+	return append([]string{subject}, q.o.Apart...)
 }
 
 // identity is 24 hexadecimal digits of the SHA-256 over parts, each behind its length.

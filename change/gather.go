@@ -108,7 +108,7 @@ func (s *Service) gather(tx *command.Tx, c Change, cmd Command, m *model, t *Tem
 	var owners []string
 	if need.graph {
 		var err error
-		if owners, err = s.look(ctx, c, content, applied, need.facts, &f); err != nil {
+		if owners, err = s.look(tx, c, content, applied, need.facts, &f); err != nil {
 			return f, err
 		}
 	}
@@ -173,18 +173,11 @@ func (s *Service) unknownChanges(ctx context.Context, c Content, f *facts) error
 // look reads the CMDB at the head of the log and, where facts are needed, impact
 // and the history of outcomes, which cost what they reach. It returns the teams
 // that own what the change declares.
-func (s *Service) look(ctx context.Context, c Change, content Content, applied []cmdb.Delta, whole bool, f *facts) (owners []string, err error) {
-	head, err := s.store.Head(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.follower.WaitFor(ctx, head); err != nil {
-		return nil, err
-	}
+func (s *Service) look(tx *command.Tx, c Change, content Content, applied []cmdb.Delta, whole bool, f *facts) (owners []string, err error) {
 	declared := content.Declared()
 	g := &graphFacts{classes: map[string]string{}}
 	f.graph = g
-	err = s.follower.View(ctx, func(v *follow.View) error {
+	err = s.follower.Within(tx.Tx, func(v *follow.View) error {
 		graph := s.cmdb.In(v)
 		var existing []string
 		var cis []FactCI

@@ -117,9 +117,10 @@ type Tx struct {
 	streams  map[string]*pinned
 	order    []string // of pinning, so that expectations are always sent in one order
 	events   []Event
-	payloads []any    // of events, as they will be read back
-	anew     bool     // what caches know is not used: it was not what the log had
-	appended []func() // run when the append has succeeded
+	payloads []any     // of events, as they will be read back
+	anew     bool      // what caches know is not used: it was not what the log had
+	head     *Position // of the log, as it was first asked for
+	appended []func()  // run when the append has succeeded
 }
 
 // pinned is a stream this unit of work depends on.
@@ -133,6 +134,20 @@ type pinned struct {
 
 // Context returns the context of the Update.
 func (tx *Tx) Context() context.Context { return tx.ctx }
+
+// Head returns the position of the last event of the log as this unit of work
+// first asked for it: however often it asks, it costs one look. Nothing is pinned
+// by it.
+func (tx *Tx) Head() (Position, error) {
+	if tx.head == nil {
+		head, err := tx.store.Head(tx.ctx)
+		if err != nil {
+			return 0, err
+		}
+		tx.head = &head
+	}
+	return *tx.head, nil
+}
 
 // Check pins stream at the version where it stands, and returns that version:
 // if it has moved by the end, the unit of work runs again.

@@ -101,7 +101,7 @@ func (s *Service) gather(tx *command.Tx, r Release, cmd Command, recorded []cmdb
 	}
 	if need.seats {
 		var err error
-		if f.resolved, err = s.resolve(tx.Context(), r, f.graph, cmd); err != nil {
+		if f.resolved, err = s.resolve(tx, r, f.graph, cmd); err != nil {
 			return f, err
 		}
 	}
@@ -236,7 +236,7 @@ func (s *Service) roll(tx *command.Tx, r Release, cmd Command, f *facts, recorde
 	}
 	d := decision{Release: r, facts: *f}
 	changes := d.inForceChanges(a.back)
-	if err := s.look(tx.Context(), r, a, *f, changes, recorded, roll); err != nil {
+	if err := s.look(tx, r, a, *f, changes, recorded, roll); err != nil {
 		return err
 	}
 	if !a.finishes {
@@ -298,8 +298,8 @@ func occasion(r Release, e Environment, roll *roll, changes []change.Change) cha
 
 // look reads the CMDB at the head of the log: where the versions are, which are
 // there, and what the end of the deployment changes.
-func (s *Service) look(ctx context.Context, r Release, a aim, f facts, changes []change.Change, recorded []cmdb.Delta, roll *roll) error {
-	return s.view(ctx, func(v *follow.View) {
+func (s *Service) look(tx *command.Tx, r Release, a aim, f facts, changes []change.Change, recorded []cmdb.Delta, roll *roll) error {
+	return s.view(tx, func(v *follow.View) {
 		graph := s.cmdb.In(v)
 		find := lookup(graph.CI).after(recorded)
 		roll.items = slices.Clone(a.items)
@@ -332,15 +332,8 @@ func (s *Service) look(ctx context.Context, r Release, a aim, f facts, changes [
 }
 
 // view reads the folds at the head of the log.
-func (s *Service) view(ctx context.Context, read func(v *follow.View)) error {
-	head, err := s.store.Head(ctx)
-	if err != nil {
-		return err
-	}
-	if err := s.follower.WaitFor(ctx, head); err != nil {
-		return err
-	}
-	return s.follower.View(ctx, func(v *follow.View) error {
+func (s *Service) view(tx *command.Tx, read func(v *follow.View)) error {
+	return s.follower.Within(tx.Tx, func(v *follow.View) error {
 		read(v)
 		return nil
 	})
@@ -418,7 +411,7 @@ func (h hooked) Holds(values map[string]any) (bool, error) {
 }
 
 // resolve asks the directory for everybody whom the stage of a gate may ask.
-func (s *Service) resolve(ctx context.Context, r Release, graph Environments, cmd Command) (workflow.Resolved, error) {
+func (s *Service) resolve(tx *command.Tx, r Release, graph Environments, cmd Command) (workflow.Resolved, error) {
 	found := workflow.Resolved{Groups: map[string][]string{}, Roles: map[string][]string{}, Owners: map[string][]string{}}
 	environment, name := "", ""
 	switch c := cmd.(type) {
@@ -437,7 +430,7 @@ func (s *Service) resolve(ctx context.Context, r Release, graph Environments, cm
 	stage := e.Gates[i].Stage
 	var teams []string
 	if slices.ContainsFunc(stage.Candidates, func(c workflow.Candidate) bool { return c.Owners }) {
-		if err := s.view(ctx, func(v *follow.View) {
+		if err := s.view(tx, func(v *follow.View) {
 			for _, ci := range r.CIs() {
 				one, _ := s.cmdb.In(v).CI(ci)
 				teams = with(teams, one.Attributes[cmdb.AttrOwner])
@@ -446,7 +439,7 @@ func (s *Service) resolve(ctx context.Context, r Release, graph Environments, cm
 			return found, err
 		}
 	}
-	return command.Hook(ctx, s.door, "directory", func(ctx context.Context) (workflow.Resolved, error) {
+	return command.Hook(tx.Context(), s.door, "directory", func(ctx context.Context) (workflow.Resolved, error) {
 		ask := func(into map[string][]string, name string, from func(context.Context, string) ([]string, error)) error {
 			if _, known := into[name]; known || name == "" {
 				return nil

@@ -88,7 +88,7 @@ func (s *Store) Version(ctx context.Context, stream string) (version uint64, err
 	if err := (eventstore.Query{Streams: []string{stream}}).Validate(); err != nil {
 		return 0, err
 	}
-	err = s.read(ctx, func(c *conn) error {
+	err = s.point(ctx, func(c *conn) error {
 		_, version, err = c.version(stream)
 		return err
 	})
@@ -97,7 +97,7 @@ func (s *Store) Version(ctx context.Context, stream string) (version uint64, err
 
 // Head returns the position of the last event, or 0.
 func (s *Store) Head(ctx context.Context) (head eventstore.Position, err error) {
-	err = s.read(ctx, func(c *conn) error {
+	err = s.point(ctx, func(c *conn) error {
 		head, err = c.head()
 		return err
 	})

@@ -16,8 +16,8 @@ import (
 
 // bare commits what a log has behind a position once more, by the driver alone:
 // the same bytes in as many transactions, each on the disk before the next begins,
-// into a table without any index, in a file beside the log that is removed
-// afterwards. It returns how many appends there were and how long they took, the
+// into one table that holds each ID once and each version of a stream once, as a
+// log must, in a file beside the log that is removed afterwards. It returns how many appends there were and how long they took, the
 // reading of the log not counted.
 func bare(ctx context.Context, store eventstore.Store, after eventstore.Position, file string) (appends int, took time.Duration, err error) {
 	if _, err := os.Stat(file); err == nil {
@@ -86,7 +86,7 @@ func (w *bareWriter) prepare() error {
 		}
 	}
 	const table = `CREATE TABLE bare (position INTEGER PRIMARY KEY, append INTEGER, id BLOB, stream TEXT, version INTEGER, type TEXT, schema INTEGER,
-		tags TEXT, recorded_at INTEGER, data TEXT, meta TEXT)`
+		tags TEXT, recorded_at INTEGER, data TEXT, meta TEXT, UNIQUE (id), UNIQUE (stream, version))`
 	if err := sqlitex.ExecuteTransient(w.conn, table, nil); err != nil {
 		return err
 	}

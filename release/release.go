@@ -19,9 +19,8 @@
 //   - A deployment to production begins, goes on and is resumed only under changes
 //     that are authorised as they are, not on hold, and declare every CI that it
 //     touches with the version that it brings; and only where the calendar, if the
-//     engine has one, lets it. Without a calendar time is not judged: the timing
-//     that is recorded says "not run", and a gate of the kind window-open lets
-//     nothing through. A calendar that cannot answer refuses the deployment.
+//     engine has one, lets it. Without a calendar time is not judged: no timing
+//     is recorded, and a gate of the kind window-open lets nothing through. A calendar that cannot answer refuses the deployment.
 //   - Starting and finishing it starts and finishes those changes in the same append.
 //   - Of one CI one deployment runs in one environment at a time, and one version is
 //     in force there. Of one release one deployment runs in production at a time.

@@ -231,6 +231,9 @@ func (d *decision) edit(c Edit) {
 	d.record(e)
 	if retimed {
 		d.time(Planned)
+		if d.Authorized != nil {
+			d.time(ToAuthorize) // it stays authorised, for another time than it was
+		}
 	}
 	if sees {
 		d.judge()

@@ -197,3 +197,24 @@ func TestPoliciesSeeWhatTheCalendarFound(t *testing.T) {
 	c = h.do(alice, c.ID, change.Submit{})
 	require.False(t, c.Risk.Facts.Timed, "nobody has looked: that is not clear")
 }
+
+// A model may keep an authorisation when the window moves: the new time is judged
+// as strictly as when it was given.
+func TestAnAuthorisationThatIsKeptIsKeptForATimeThatIsFree(t *testing.T) {
+	a := &almanac{}
+	h := open(t, memory.New(), a.option).estate()
+	m := asking(stage("cab", change.Rule{Counting: change.First}, "bob"))
+	m.Material = []change.Materiality{{Field: "window", Immaterial: true}}
+	r := upgrade()
+	r.Model = h.publish(m)
+	c := h.raise(r, change.Submit{})
+	c = h.approve(bob, c.ID, "cab")
+	a.says = map[change.Point]change.Conflict{change.ToAuthorize: freeze(change.Block)}
+	later := change.Edit{Set: change.Content{Window: change.Between(monday.Add(72*time.Hour), monday.Add(74*time.Hour))}}
+	h.refused("blackout", alice, c.ID, later)
+	a.says = nil
+	c = h.do(alice, c.ID, later)
+	require.NotNil(t, c.Authorized)
+	timed, _ := c.Timing(change.ToAuthorize)
+	require.Equal(t, *c.Window, timed.Timing.Window)
+}

@@ -33,7 +33,9 @@
 //
 // A rollback is a deployment to an earlier version of that environment. It needs
 // changes and an open window like any other, and neither promotion nor the other
-// gates, which are about going forward.
+// gates, which are about going forward. It may begin under a change whose work has
+// ended and that is not closed yet; such a change can be held while the rollback
+// runs, and its next wave then waits.
 package release
 
 import (

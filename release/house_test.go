@@ -12,6 +12,7 @@ import (
 
 	"github.com/rollforward/rollforward/change"
 	"github.com/rollforward/rollforward/change/risk"
+	"github.com/rollforward/rollforward/change/schedule"
 	"github.com/rollforward/rollforward/cmdb"
 	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/eventstore/command"
@@ -41,7 +42,9 @@ type house struct {
 	cmdb     *cmdb.Service
 	changes  *change.Service
 	releases *release.Service
-	calendar *diary
+	calendar *diary            // where the calendar is one
+	almanac  *almanac          // where it is the real one, for releases
+	schedule *schedule.Service // under both
 }
 
 type option func(*release.Config, *command.Config)
@@ -102,6 +105,7 @@ func open(t testing.TB, options ...option) *house { return openOn(t, memory.New(
 func openOn(t testing.TB, store eventstore.Store, options ...option) *house {
 	h := &house{t: t, store: store, clock: &clock{monday}}
 	types := append(append(append(append(command.Types(), cmdb.Types()...), change.Types()...), follow.Types()...), release.Types()...)
+	types = append(types, schedule.Types()...)
 	var err error
 	h.registry, err = eventstore.NewRegistry(types...)
 	require.NoError(t, err)
@@ -114,13 +118,17 @@ func openOn(t testing.TB, store eventstore.Store, options ...option) *house {
 	for _, o := range options {
 		o(&config, &doors)
 	}
-	if config.Calendar != nil {
-		h.calendar = config.Calendar.(*diary)
+	list, times := change.Projection(h.registry), schedule.Projection(h.registry)
+	var ofChanges change.Calendar
+	switch c := config.Calendar.(type) {
+	case *diary:
+		h.calendar = c
+	case *almanac:
+		h.almanac, ofChanges = c, c
 	}
-	list := change.Projection(h.registry)
 	h.door, err = command.Open(doors)
 	require.NoError(t, err)
-	h.follow, err = follow.Start(store, follow.Config{}, config.CMDB, list, config.List)
+	h.follow, err = follow.Start(store, follow.Config{}, config.CMDB, list, config.List, times)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		require.NoError(t, h.door.Close(context.Background()))
@@ -129,8 +137,14 @@ func openOn(t testing.TB, store eventstore.Store, options ...option) *house {
 	config.Door, config.Follower = h.door, h.follow
 	h.cmdb, err = cmdb.New(cmdb.Config{Door: h.door, Store: store, Registry: h.registry, Follower: h.follow, Graph: config.CMDB})
 	require.NoError(t, err)
+	if h.almanac != nil {
+		h.schedule, err = schedule.New(schedule.Config{Door: h.door, Store: store, Registry: h.registry, Follower: h.follow, CMDB: config.CMDB, Schedule: times})
+		require.NoError(t, err)
+		h.almanac.Service = h.schedule
+	}
 	h.changes, err = change.New(change.Config{
 		Door: h.door, Store: store, Registry: h.registry, Follower: h.follow, CMDB: config.CMDB, List: list, Directory: people, Risk: steady("low"),
+		Calendar: ofChanges,
 	})
 	require.NoError(t, err)
 	config.Changes = h.changes

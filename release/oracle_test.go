@@ -25,6 +25,8 @@ type oracle struct {
 	releases map[string]release.Release
 	changes  map[string]change.Change
 	graph    release.Environments
+	fake     bool // the calendar is closed in every sixth hour, and knows of no window
+	times    clockwork
 
 	occupied map[[2]string][]occupied           // by environment and CI, the last one is in force
 	active   map[[2]string]map[string]time.Time // deployments under way, since when
@@ -62,7 +64,7 @@ func (o *oracle) breaks(what, format string, args ...any) {
 // judged reads the log of a walk.
 func judged(w *walker) *oracle {
 	o := &oracle{
-		counts: map[string]int{}, releases: map[string]release.Release{}, changes: map[string]change.Change{}, occupied: map[[2]string][]occupied{},
+		counts: w.counts, fake: w.calendar != nil, releases: map[string]release.Release{}, changes: map[string]change.Change{}, occupied: map[[2]string][]occupied{},
 		active: map[[2]string]map[string]time.Time{}, holds: map[[2]string]map[string]bool{}, voters: map[string]map[string]bool{}, scopes: map[string]string{},
 		reports: map[string]release.Reported{}, outcomes: map[string]map[string]release.Outcome{}, errs: map[string]int{},
 	}
@@ -89,18 +91,38 @@ func (o *oracle) append(w *walker, group []eventstore.Recorded) {
 		id      string
 		payload any
 	}
+	type start struct {
+		before change.Change
+		timed  *change.Timed
+		event  change.Started
+	}
 	var mine []own
+	var starts []start
+	timed := map[string]*change.Timed{}
 	for _, e := range group {
 		payload, err := w.registry.Decode(e.Event)
 		require.NoError(w.t, err)
+		o.times.take(payload)
 		if id, ok := strings.CutPrefix(e.Stream, "change-"); ok {
-			o.changes[id] = change.Evolve(o.changes[id], payload)
+			before := o.changes[id]
+			o.changes[id] = change.Evolve(before, payload)
+			switch e := payload.(type) {
+			case change.Timed:
+				timed[id] = &e
+			case change.Started:
+				starts = append(starts, start{before, timed[id], e})
+			}
 		}
 		if id, ok := strings.CutPrefix(e.Stream, "release-"); ok {
 			mine = append(mine, own{id, payload})
 		}
 		if defined, ok := payload.(release.EnvironmentsDefined); ok {
 			o.graph = defined.Environments
+		}
+	}
+	for _, s := range starts {
+		if !o.fake {
+			o.begun(s.before, s.timed, s.event)
 		}
 	}
 	for _, m := range mine {
@@ -198,7 +220,7 @@ func (o *oracle) event(id string, before release.Release, payload any) {
 				o.breaks("wave", "wave %d of %s begins, and %s is %q", e.Wave, key(id, d.Number), target, out)
 			}
 		}
-		o.timed(d.Production, e.Timing, e.At)
+		o.timed("wave", before, d, e.Timing, e.At)
 	case release.DeploymentResumed:
 		o.counts["resumed"]++
 		d := before.Deployments[e.Deployment-1]
@@ -207,7 +229,7 @@ func (o *oracle) event(id string, before release.Release, payload any) {
 				o.breaks("emergent", "%s goes on, and %s is not in force", key(id, d.Number), waits)
 			}
 		}
-		o.timed(d.Production, e.Timing, e.At)
+		o.timed("resumption", before, d, e.Timing, e.At)
 	case release.Reported:
 		o.reported(id, before, e)
 	case release.DeploymentFinished:
@@ -260,7 +282,7 @@ func (o *oracle) started(id string, before release.Release, e release.Deployment
 		}
 		o.active[at][key(id, e.Number)] = e.At
 	}
-	o.timed(e.Production, e.Timing, e.At)
+	o.timed("deployment", before, release.Deployment{DeploymentStarted: e}, e.Timing, e.At)
 	if e.Production {
 		o.counts["production started"]++
 		for _, missing := range o.missing(e.Changes, e.Items) {
@@ -332,9 +354,14 @@ func (o *oracle) promoted(env release.Environment, up string, i release.Item, no
 	}
 }
 
-// timed judges what the calendar said, by what it is: closed in every sixth hour.
-func (o *oracle) timed(production bool, t *change.Timing, at time.Time) {
-	if !production {
+// timed judges what the calendar said of a deployment that begins, goes on or is
+// resumed.
+func (o *oracle) timed(what string, r release.Release, d release.Deployment, t *change.Timing, at time.Time) {
+	switch {
+	case !d.Production:
+		return
+	case !o.fake:
+		o.deployedAt(what, r, d, t, at)
 		return
 	}
 	if t == nil || !t.Window.Holds(at) {

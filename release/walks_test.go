@@ -1,0 +1,169 @@
+package release_test
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rollforward/rollforward/internal/race"
+)
+
+const steps = 150
+
+// stroller is the test of a walk that is no test of its own: what fails in it is
+// told by panic to whoever made it.
+type stroller struct {
+	testing.TB
+	all []func()
+}
+
+type fault string
+
+func (s *stroller) Cleanup(f func()) { s.all = append(s.all, f) }
+
+func (s *stroller) Errorf(format string, args ...any) { panic(fault(fmt.Sprintf(format, args...))) }
+
+func (s *stroller) close() {
+	for _, f := range slices.Backward(s.all) {
+		f()
+	}
+}
+
+// stroll makes a walk and returns what the oracle has to say, with a guard taken
+// out if one is named.
+func stroll(t testing.TB, seed uint64, without ...string) (o *oracle, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			f, ok := v.(fault)
+			if !ok {
+				panic(v)
+			}
+			err = fmt.Errorf("seed %d: %s", seed, string(f))
+		}
+	}()
+	s := &stroller{TB: t}
+	defer s.close()
+	w := walked(s, seed, steps, without...)
+	o = judged(w)
+	if len(without) == 0 && len(o.broken) > 0 {
+		return o, fmt.Errorf("seed %d: %s", seed, strings.Join(o.broken, "\n"))
+	}
+	if len(without) == 0 && seed%4 == 0 {
+		w.sound()
+	}
+	return o, nil
+}
+
+// strolls makes walks on two walkers with seeds from 0 on until one of them stops
+// it, and returns the seed of that, or n.
+func strolls(n uint64, walk func(seed uint64) (stop bool)) uint64 {
+	var next, stopped atomic.Uint64
+	stopped.Store(n)
+	var walkers sync.WaitGroup
+	for range 2 {
+		walkers.Go(func() {
+			for {
+				seed := next.Add(1) - 1
+				if seed >= stopped.Load() {
+					return
+				}
+				if !walk(seed) {
+					continue
+				}
+				for was := stopped.Load(); seed < was && !stopped.CompareAndSwap(was, seed); was = stopped.Load() {
+				}
+			}
+		})
+	}
+	walkers.Wait()
+	return stopped.Load()
+}
+
+// Whatever a crowd does to releases, changes and windows, what the package promises
+// holds after every append. ROLLFORWARD_WALKS=50000 walks for longer,
+// ROLLFORWARD_WALK=2133 makes the walk of one seed again.
+func TestRandomWalksKeepWhatIsPromisedAtFullSize(t *testing.T) {
+	if s := os.Getenv("ROLLFORWARD_WALK"); s != "" {
+		seed, err := strconv.ParseUint(s, 10, 64)
+		require.NoError(t, err)
+		o, err := stroll(t, seed)
+		require.NoError(t, err)
+		t.Logf("%v", o.counts)
+		return
+	}
+	walks := 5_000
+	if race.Enabled {
+		walks = 20
+	}
+	if s := os.Getenv("ROLLFORWARD_WALKS"); s != "" {
+		var err error
+		walks, err = strconv.Atoi(s)
+		require.NoError(t, err)
+	}
+	var seen oracle
+	var first error
+	var mu sync.Mutex
+	begin := time.Now()
+	strolls(uint64(walks), func(seed uint64) bool {
+		o, err := stroll(t, seed)
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil {
+			first = err
+			return true
+		}
+		seen.add(o)
+		return false
+	})
+	require.NoError(t, first)
+	t.Logf("%d walks from seed 0 in %v: %v", walks, time.Since(begin).Round(time.Second), seen.counts)
+}
+
+var guards = []struct{ name, breaks string }{
+	{"change-authorized", "unauthorised"}, {"not-what-was-authorized", "other version"}, {"calendar", "closed"}, {"environment-busy", "two at once"},
+	{"upstream-not-verified", "promotion"}, {"soak-not-over", "soak"}, {"too-few-successes", "successes"}, {"on-hold", "hold"}, {"gates", "gate"},
+	{"digest-mismatch", "digest"}, {"limits", "limits"}, {"wave-not-done", "wave"}, {"not-finished", "unfinished"}, {"emergent-change", "emergent"},
+	{"separation-of-duties", "duties"}, {"scope-changed", "scope"}, {"report-reused", "report"}, {"deployment-running", "edited"},
+	{changeUnjudged, "closed"}, {beginUnjudged, "closed"}, {waveUnjudged, "closed"}, {resumeUnjudged, "closed"}, {onlyNow, "closed"},
+	{onlyFirst, "closed"}, {nowhere, "closed"}, {forEver, "closed"}, {likePlanned, "closed"}, {oneForAll, "closed"},
+}
+
+// A guard that is taken out is noticed.
+func TestWalksNoticeAGuardThatIsGoneAtFullSize(t *testing.T) {
+	among := guards
+	if race.Enabled {
+		among = among[2:3]
+	}
+	for _, guard := range among {
+		var mu sync.Mutex
+		said := map[uint64]string{}
+		took := strolls(1_000, func(seed uint64) bool {
+			o, err := stroll(t, seed, guard.name)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				said[seed] = ""
+				return true
+			}
+			if !o.broke(guard.breaks) {
+				return false
+			}
+			i := slices.IndexFunc(o.broken, func(s string) bool { return strings.HasPrefix(s, guard.breaks+":") })
+			said[seed] = o.broken[i]
+			return true
+		})
+		if said[took] == "" {
+			t.Errorf("%-24s is not missed by any of 1000 walks", guard.name)
+			continue
+		}
+		t.Logf("%-24s caught by walk %4d: %s", guard.name, took, said[took])
+	}
+}

@@ -2,6 +2,9 @@ package sqlite
 
 import (
 	"context"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -36,10 +39,13 @@ func (s *Store) Append(ctx context.Context, events []eventstore.Event, expect ..
 	var records []eventstore.Recorded
 	err := s.write(ctx, "append to", func(c *conn) (bool, error) {
 		s.at("ids")
-		var err error
-		records, err = eventstore.Resend(events, c.known)
-		if records != nil || err != nil {
+		if fresh, err := c.fresh(events); err != nil {
 			return false, err
+		} else if !fresh {
+			records, err = eventstore.Resend(events, c.known)
+			if records != nil || err != nil {
+				return false, err
+			}
 		}
 		t := &transaction{s: s, c: c, ctx: ctx, streams: map[string]*stream{}}
 		s.at("expectations")
@@ -70,6 +76,8 @@ func (s *Store) Append(ctx context.Context, events []eventstore.Event, expect ..
 				return false, err
 			}
 		}
+		t.head = head + eventstore.Position(len(events))
+		c.appended = t
 		return true, nil
 	})
 	if err != nil {
@@ -119,6 +127,8 @@ func (s *Store) transact(ctx context.Context, c *conn, f func(c *conn) (bool, er
 		begin = s.hooks.begin
 	}
 	clear(c.newTypes)
+	clear(c.newTags)
+	c.appended = nil
 	s.at("begin")
 	if err := s.usable(ctx); err != nil {
 		return true, err
@@ -126,7 +136,10 @@ func (s *Store) transact(ctx context.Context, c *conn, f func(c *conn) (bool, er
 	if err := c.exec(begin); err != nil {
 		return c.rollback(), err
 	}
-	commit, err := f(c)
+	commit, err := false, c.recall()
+	if err == nil {
+		commit, err = f(c)
+	}
 	if err == nil && commit {
 		s.at("commit")
 		err = ctx.Err()
@@ -142,11 +155,12 @@ func (s *Store) transact(ctx context.Context, c *conn, f func(c *conn) (bool, er
 	}
 	switch code(err) {
 	case driver.ResultOK:
-		if len(c.typeKeys) >= maxNames {
-			clear(c.typeKeys)
-		}
-		for name, key := range c.newTypes {
-			c.typeKeys[name] = key
+		keep(c.typeKeys, c.newTypes)
+		keep(c.tagKeys, c.newTags)
+		if c.appended != nil {
+			c.learn(c.appended)
+		} else {
+			c.forget()
 		}
 		s.at("committed")
 		return true, nil
@@ -159,6 +173,14 @@ func (s *Store) transact(ctx context.Context, c *conn, f func(c *conn) (bool, er
 		c.rollback()
 		return false, uncertain{err}
 	}
+}
+
+// keep adds the keys of names that are committed, within a bound.
+func keep(keys, added map[string]int64) {
+	if len(keys)+len(added) > maxNames {
+		clear(keys)
+	}
+	maps.Copy(keys, added)
 }
 
 // at tells a test where a write stands.
@@ -182,6 +204,7 @@ type transaction struct {
 	c       *conn
 	ctx     context.Context
 	streams map[string]*stream
+	head    eventstore.Position // of the log after it
 }
 
 type stream struct {
@@ -194,13 +217,12 @@ func (t *transaction) stream(name string) (*stream, error) {
 	if st := t.streams[name]; st != nil {
 		return st, nil
 	}
-	st := &stream{}
-	var err error
-	if st.key, st.version, err = t.c.version(name); err != nil {
+	st, err := t.c.version(name)
+	if err != nil {
 		return nil, err
 	}
-	t.streams[name] = st
-	return st, nil
+	t.streams[name] = &st
+	return &st, nil
 }
 
 // add inserts r, the next event of its stream and of the log.
@@ -218,7 +240,7 @@ func (t *transaction) add(r eventstore.Recorded) error {
 			return err
 		}
 	}
-	typ, err := t.c.typeKey(r.Type)
+	typ, err := t.c.key(t.c.typeKeys, t.c.newTypes, sqlTypeKey, sqlAddType, r.Type)
 	if err != nil {
 		return err
 	}
@@ -249,10 +271,7 @@ func (t *transaction) add(r eventstore.Recorded) error {
 		return err
 	}
 	for _, tag := range r.Tags {
-		key, ok, err := t.c.number(sqlTagKey, tag)
-		if err == nil && !ok {
-			key, err = t.c.insert(sqlAddTag, tag)
-		}
+		key, err := t.c.key(t.c.tagKeys, t.c.newTags, sqlTagKey, sqlAddTag, tag)
 		if err == nil {
 			err = t.c.exec(sqlAddEventTag, key, int64(r.Position))
 		}
@@ -270,22 +289,42 @@ func (c *conn) insert(query, name string) (int64, error) {
 	return c.LastInsertRowID(), err
 }
 
-// typeKey returns the key of an event type, a new one if need be.
-func (c *conn) typeKey(name string) (int64, error) {
-	if key, ok := c.typeKeys[name]; ok {
+// key returns the key of a name, a new one if need be. committed and added are what
+// is known of the keys of its kind.
+func (c *conn) key(committed, added map[string]int64, find, add, name string) (int64, error) {
+	if key, ok := committed[name]; ok {
 		return key, nil
 	}
-	if key, ok := c.newTypes[name]; ok {
+	if key, ok := added[name]; ok {
 		return key, nil
 	}
-	key, ok, err := c.number(sqlTypeKey, name)
+	key, ok, err := c.number(find, name)
 	if err == nil && !ok {
-		key, err = c.insert(sqlAddType, name)
+		key, err = c.insert(add, name)
 	}
 	if err == nil {
-		c.newTypes[name] = key
+		added[name] = key
 	}
 	return key, err
+}
+
+// together is how many IDs are looked up at once.
+const together = 8
+
+var sqlAnyID = "SELECT 1 FROM events WHERE id IN (?" + strings.Repeat(", ?", together-1) + ") LIMIT 1"
+
+// fresh reports whether the log has none of the events' IDs.
+func (c *conn) fresh(events []eventstore.Event) (bool, error) {
+	ids := make([]any, together)
+	for some := range slices.Chunk(events, together) {
+		for i := range ids {
+			ids[i] = some[min(i, len(some)-1)].ID[:]
+		}
+		if _, found, err := c.number(sqlAnyID, ids...); found || err != nil {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // known returns the record of an ID, if there is one.
@@ -296,20 +335,4 @@ func (c *conn) known(id uuid.UUID) (r eventstore.Recorded, ok bool, err error) {
 		return err
 	}, id[:])
 	return r, ok, err
-}
-
-// version returns a stream's key and where it stands, zeros if it does not exist.
-func (c *conn) version(name string) (key int64, version uint64, err error) {
-	key, ok, err := c.number(sqlStreamKey, name)
-	if err != nil || !ok {
-		return 0, 0, err
-	}
-	v, _, err := c.number(sqlVersion, key)
-	return key, uint64(v), err
-}
-
-// head returns the position of the last event, or 0.
-func (c *conn) head() (eventstore.Position, error) {
-	p, _, err := c.number(sqlHead)
-	return eventstore.Position(p), err
 }

@@ -23,6 +23,10 @@ type conn struct {
 	streams, types map[int64]string // by key; names never change
 	typeKeys       map[string]int64 // committed ones only
 	newTypes       map[string]int64 // of the transaction under way
+	tagKeys        map[string]int64 // likewise
+	newTags        map[string]int64
+	memo           *memo        // of the connection that appends; nil: it remembers nothing
+	appended       *transaction // of the append under way, once it is complete
 }
 
 // maxNames bounds each of a connection's maps; a full one is forgotten.
@@ -45,7 +49,7 @@ func (s *Store) connect(ctx context.Context, first bool) (*conn, error) {
 	dc.SetBusyTimeout(0) // waiting is done by patiently, which obeys a context
 	c := &conn{
 		Conn: dc, streams: map[int64]string{}, types: map[int64]string{},
-		typeKeys: map[string]int64{}, newTypes: map[string]int64{},
+		typeKeys: map[string]int64{}, newTypes: map[string]int64{}, tagKeys: map[string]int64{}, newTags: map[string]int64{},
 	}
 	if err := s.patiently(ctx, func() error { return s.configure(c, first) }); err != nil {
 		dc.Close()
@@ -166,6 +170,9 @@ func (s *Store) point(ctx context.Context, f func(*conn) error) error {
 		err := s.usable(ctx)
 		func() {
 			defer func() { release(s.writer, c, sound) }()
+			if err == nil {
+				err = c.recall()
+			}
 			if err == nil {
 				err = f(c)
 			}

@@ -89,7 +89,8 @@ func (s *Store) Version(ctx context.Context, stream string) (version uint64, err
 		return 0, err
 	}
 	err = s.point(ctx, func(c *conn) error {
-		_, version, err = c.version(stream)
+		st, err := c.version(stream)
+		version = st.version
 		return err
 	})
 	return version, err

@@ -35,7 +35,8 @@ type oracle struct {
 	scopes   map[string]string                  // scope of the last approval
 	reports  map[string]release.Reported        // by release, deployment and ID
 	outcomes map[string]map[string]release.Outcome
-	errs     map[string]int // errors in a row
+	errs     map[string]int    // errors in a row
+	given    map[string]string // versions, by instance
 }
 
 type occupied struct {
@@ -66,7 +67,7 @@ func judged(w *walker) *oracle {
 	o := &oracle{
 		counts: w.counts, fake: w.calendar != nil, releases: map[string]release.Release{}, changes: map[string]change.Change{}, occupied: map[[2]string][]occupied{},
 		active: map[[2]string]map[string]time.Time{}, holds: map[[2]string]map[string]bool{}, voters: map[string]map[string]bool{}, scopes: map[string]string{},
-		reports: map[string]release.Reported{}, outcomes: map[string]map[string]release.Outcome{}, errs: map[string]int{},
+		reports: map[string]release.Reported{}, outcomes: map[string]map[string]release.Outcome{}, errs: map[string]int{}, given: map[string]string{},
 	}
 	var last time.Time
 	var group []eventstore.Recorded
@@ -109,6 +110,8 @@ func (o *oracle) append(w *walker, group []eventstore.Recorded) {
 			switch e := payload.(type) {
 			case change.Timed:
 				timed[id] = &e
+			case change.Implemented:
+				o.give(nil, e.Applied)
 			case change.Started:
 				starts = append(starts, start{before, timed[id], e})
 			}
@@ -418,6 +421,7 @@ func (o *oracle) finished(id string, before release.Release, e release.Deploymen
 		o.counts["production finished"]++
 	}
 	at := key(id, d.Number)
+	o.give(d.Items, e.Deltas)
 	failed, took := 0, 0
 	for _, w := range d.Waves {
 		for _, target := range w.Targets {
@@ -457,23 +461,23 @@ func (o *oracle) finished(id string, before release.Release, e release.Deploymen
 	}
 }
 
-// graphAgrees requires that the CMDB has the versions of the deployments.
-func (o *oracle) graphAgrees(w *walker) {
-	want := map[string]string{}
-	at := map[string]time.Time{}
-	for _, r := range o.releases {
-		for _, d := range r.Deployments {
-			if d.State != release.Finished {
-				continue
-			}
-			for _, i := range d.Items {
-				if !d.Ended.Before(at[i.Instance]) {
-					want[i.Instance], at[i.Instance] = i.After, d.Ended
-				}
-			}
+// give takes down which version an instance was given: by a deployment that brings
+// it, or by the deltas of a change that is carried out, by hand or beside what a
+// deployment brings.
+func (o *oracle) give(items []release.Item, deltas []cmdb.Delta) {
+	for _, d := range deltas {
+		if d.Op == cmdb.OpSet && d.Attribute == "version" {
+			o.given[d.CI] = d.After
 		}
 	}
-	for instance, version := range want {
+	for _, i := range items {
+		o.given[i.Instance] = i.After
+	}
+}
+
+// graphAgrees requires that the CMDB has the versions that it was given.
+func (o *oracle) graphAgrees(w *walker) {
+	for instance, version := range o.given {
 		if got := w.inGraph(instance); got != version {
 			o.breaks("graph", "%s has %q, and was given %q", instance, got, version)
 		}

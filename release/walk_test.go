@@ -85,7 +85,7 @@ func (w *walker) step() {
 	ctx := context.Background()
 	actor := one(w.r, alice, alice, dave)
 	switch n := w.r.IntN(100); {
-	case len(w.releases) == 0 || n < 4 && len(w.releases) < 4:
+	case len(w.releases) == 0 || n < 4 && len(w.releases) < 3:
 		r, err := w.house.releases.Plan(ctx, alice, release.Plan{Content: w.content(), Process: "direct"}, release.Advance{})
 		if w.took(err) {
 			w.releases = append(w.releases, r.ID)
@@ -112,7 +112,7 @@ func (w *walker) step() {
 		r, err := w.house.releases.Get(ctx, id)
 		require.NoError(w.t, err)
 		cmd := w.sensible(ctx, r)
-		if cmd == nil || w.r.IntN(5) == 0 {
+		if cmd == nil || w.r.IntN(7) == 0 {
 			actor, cmd = w.whatever(r, actor)
 		}
 		switch cmd.(type) {
@@ -136,7 +136,7 @@ func (w *walker) sensible(ctx context.Context, r release.Release) release.Comman
 				}
 			}
 			return release.Resume{Deployment: d.Number}
-		case d.State == release.Running && w.r.IntN(30) == 0:
+		case d.State == release.Running && w.r.IntN(60) == 0:
 			return w.emerge()
 		case d.State == release.Running:
 			last := map[string]release.Outcome{}
@@ -148,7 +148,7 @@ func (w *walker) sensible(ctx context.Context, r release.Release) release.Comman
 					if last[target] == "" || last[target] == release.Errored {
 						w.report++
 						return release.Report{Deployment: d.Number, ID: strconv.Itoa(w.report), Target: target, Digest: digest,
-							Outcome: one(w.r, release.Successful, release.Successful, release.Successful, release.Successful, release.Successful, release.Unsuccessful, release.Errored)}
+							Outcome: w.outcome()}
 					}
 				}
 			}
@@ -161,7 +161,7 @@ func (w *walker) sensible(ctx context.Context, r release.Release) release.Comman
 	if len(r.Holds) > 0 && w.r.IntN(3) == 0 {
 		return release.Lift{Environment: r.Holds[0].Environment, Reason: "l"}
 	}
-	if n := len(r.Deployments); n > 0 && r.Deployments[n-1].RollsBack == 0 && w.r.IntN(8) == 0 {
+	if n := len(r.Deployments); n > 0 && r.Deployments[n-1].RollsBack == 0 && w.r.IntN(12) == 0 {
 		return release.Rollback{Environment: r.Deployments[n-1].Environment, Reason: "r"}
 	}
 	next := "dev"
@@ -185,6 +185,17 @@ func (w *walker) sensible(ctx context.Context, r release.Release) release.Comman
 		}
 	}
 	return deploy
+}
+
+// outcome is what comes of a target: mostly it goes well.
+func (w *walker) outcome() release.Outcome {
+	switch w.r.IntN(16) {
+	case 0:
+		return release.Unsuccessful
+	case 1:
+		return release.Errored
+	}
+	return release.Successful
 }
 
 func (w *walker) emerge() release.Command {

@@ -54,6 +54,11 @@ func stroll(t testing.TB, seed uint64, without ...string) (o *oracle, err error)
 	w := walked(s, seed, steps, without...)
 	o = judged(w)
 	if len(without) == 0 && len(o.broken) > 0 {
+		if os.Getenv("ROLLFORWARD_WALK") != "" {
+			for _, e := range w.log() {
+				t.Logf("%s %s %s", e.Stream, e.Type, e.Data)
+			}
+		}
 		return o, fmt.Errorf("seed %d: %s", seed, strings.Join(o.broken, "\n"))
 	}
 	if len(without) == 0 && seed%4 == 0 {

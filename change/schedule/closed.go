@@ -13,7 +13,7 @@ import (
 // alike are subjects that the same windows match, and whose time is therefore
 // judged together.
 type alike struct {
-	windows  []*Compiled
+	windows  []*Compiled // and those that they are exceptions to
 	subjects []Subject
 	path     []cmdb.Step // to the first of them
 }
@@ -33,7 +33,7 @@ func together(live []*Compiled, subjects []Subject, paths [][]cmdb.Step) []*alik
 		}
 		g := groups[key.String()]
 		if g == nil {
-			g = &alike{windows: matching}
+			g = &alike{windows: parented(live, matching)}
 			if paths != nil {
 				g.path = paths[i]
 			}
@@ -43,6 +43,22 @@ func together(live []*Compiled, subjects []Subject, paths [][]cmdb.Step) []*alik
 		g.subjects = append(g.subjects, x)
 	}
 	return all
+}
+
+// parented returns windows with those of live that they are exceptions to, which
+// need not match what they match.
+func parented(live, windows []*Compiled) []*Compiled {
+	for _, w := range windows {
+		if w.window.Parent == "" {
+			continue
+		}
+		for _, p := range live {
+			if p.window.ID == w.window.Parent && !slices.Contains(windows, p) {
+				windows = append(windows, p)
+			}
+		}
+	}
+	return windows
 }
 
 // against is a window that stands against an occasion, with all on which it does.
@@ -180,10 +196,8 @@ func (q *query) tooShort(a *against) string {
 func (q *query) overridden(a *against) *change.Resolution {
 	ids := []string{a.Window.ID}
 	if a.Rule == OutsideMaintenance {
-		for _, w := range a.group.windows { // an override of any of those that allow
-			if w.window.Kind == Allow {
-				ids = append(ids, w.ID())
-			}
+		for _, w := range match(a.group.windows, a.group.subjects[0]).allows { // an override of any of those that allow
+			ids = append(ids, w.ID())
 		}
 	}
 	of := func(covers func(o Overridden) bool) *change.Resolution {

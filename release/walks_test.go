@@ -16,7 +16,7 @@ import (
 	"github.com/rollforward/rollforward/internal/race"
 )
 
-const steps = 150
+const steps = 110
 
 // stroller is the test of a walk that is no test of its own: what fails in it is
 // told by panic to whoever made it.

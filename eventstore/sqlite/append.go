@@ -25,6 +25,7 @@ const (
 	sqlAddStream   = "INSERT INTO streams (name) VALUES (?)"
 	sqlAddType     = "INSERT INTO types (name) VALUES (?)"
 	sqlAddTag      = "INSERT INTO tags (name) VALUES (?)"
+	sqlAddBlock    = "INSERT OR IGNORE INTO type_blocks (type, block) VALUES (?, ?)"
 	sqlAddEventTag = "INSERT INTO event_tags (tag, position) VALUES (?, ?)"
 	sqlAddEvent    = "INSERT INTO events (" + columns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
@@ -128,6 +129,7 @@ func (s *Store) transact(ctx context.Context, c *conn, f func(c *conn) (bool, er
 	}
 	clear(c.newTypes)
 	clear(c.newTags)
+	clear(c.newBlocks)
 	c.appended = nil
 	s.at("begin")
 	if err := s.usable(ctx); err != nil {
@@ -157,6 +159,7 @@ func (s *Store) transact(ctx context.Context, c *conn, f func(c *conn) (bool, er
 	case driver.ResultOK:
 		keep(c.typeKeys, c.newTypes)
 		keep(c.tagKeys, c.newTags)
+		keep(c.blocks, c.newBlocks)
 		if c.appended != nil {
 			c.learn(c.appended)
 		} else {
@@ -175,8 +178,8 @@ func (s *Store) transact(ctx context.Context, c *conn, f func(c *conn) (bool, er
 	}
 }
 
-// keep adds the keys of names that are committed, within a bound.
-func keep(keys, added map[string]int64) {
+// keep adds what is committed, within a bound.
+func keep[K comparable](keys, added map[K]int64) {
 	if len(keys)+len(added) > maxNames {
 		clear(keys)
 	}
@@ -270,6 +273,9 @@ func (t *transaction) add(r eventstore.Recorded) error {
 	if _, err := step(stmt); err != nil {
 		return err
 	}
+	if err := t.c.mark(typ, block(r.Position)); err != nil {
+		return err
+	}
 	for _, tag := range r.Tags {
 		key, err := t.c.key(t.c.tagKeys, t.c.newTags, sqlTagKey, sqlAddTag, tag)
 		if err == nil {
@@ -306,6 +312,18 @@ func (c *conn) key(committed, added map[string]int64, find, add, name string) (i
 		added[name] = key
 	}
 	return key, err
+}
+
+// mark notes that a block of positions has an event of a type. They come in rising
+// order, so that the last one of each type is all there is to remember.
+func (c *conn) mark(typ, at int64) error {
+	for _, marked := range []map[int64]int64{c.newBlocks, c.blocks} {
+		if last, ok := marked[typ]; ok && last == at {
+			return nil
+		}
+	}
+	c.newBlocks[typ] = at
+	return c.exec(sqlAddBlock, typ, at)
 }
 
 // together is how many IDs are looked up at once.

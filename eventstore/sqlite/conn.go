@@ -25,6 +25,8 @@ type conn struct {
 	newTypes       map[string]int64 // of the transaction under way
 	tagKeys        map[string]int64 // likewise
 	newTags        map[string]int64
+	blocks         map[int64]int64 // by type: the last one that is committed; likewise
+	newBlocks      map[int64]int64
 	memo           *memo        // of the connection that appends; nil: it remembers nothing
 	appended       *transaction // of the append under way, once it is complete
 }
@@ -50,6 +52,7 @@ func (s *Store) connect(ctx context.Context, first bool) (*conn, error) {
 	c := &conn{
 		Conn: dc, streams: map[int64]string{}, types: map[int64]string{},
 		typeKeys: map[string]int64{}, newTypes: map[string]int64{}, tagKeys: map[string]int64{}, newTags: map[string]int64{},
+		blocks: map[int64]int64{}, newBlocks: map[int64]int64{},
 	}
 	if err := s.patiently(ctx, func() error { return s.configure(c, first) }); err != nil {
 		dc.Close()

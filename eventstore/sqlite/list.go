@@ -6,12 +6,21 @@ import (
 	"github.com/rollforward/rollforward/eventstore"
 )
 
-// A list's entries: the position, and what to go on after. Each is read from an
-// index alone, at O(log n) and then in its order.
+// blockBits says how many positions are a block: two to the power of it.
+const blockBits = 8
+
+func block(p eventstore.Position) int64 { return int64(p >> blockBits) }
+
+// A list's entries: the position, and what to go on after. Each is read at
+// O(log n) and then in its order: of a stream or a tag from an index alone, of a
+// type from the blocks of the table that have it.
 const (
 	sqlListStream = "SELECT position, version FROM events WHERE stream = ? AND version > ? ORDER BY version LIMIT ?"
-	sqlListType   = "SELECT position, position FROM events INDEXED BY events_by_type WHERE type = ? AND position > ? ORDER BY position LIMIT ?"
+	sqlListType   = "SELECT e.position, e.position FROM type_blocks b CROSS JOIN events e" +
+		" ON e.position >= b.block << 8 AND e.position < b.block + 1 << 8" +
+		" WHERE b.type = ?1 AND b.block >= ?2 >> 8 AND e.type = ?1 AND e.position > ?2 ORDER BY b.block, e.position LIMIT ?3"
 	sqlListTag    = "SELECT position, position FROM event_tags WHERE tag = ? AND position > ? ORDER BY position LIMIT ?"
+	sqlBlocks     = "SELECT count(*) FROM type_blocks WHERE type = ? AND block BETWEEN ? AND ?"
 	sqlPositionOf = "SELECT position FROM events WHERE stream = ? AND version = ?"
 )
 
@@ -90,12 +99,17 @@ func (l *list) fill(c *conn, upper eventstore.Position, n int) error {
 }
 
 // count returns how many events the list has between after and upper: of a
-// stream from its version, of a type or tag from where the first n of them
-// stand, both on the assumption that they are spread evenly.
+// stream from its version, of a tag from where the first n of them stand, both on
+// the assumption that they are spread evenly; of a type what it costs to go through
+// its blocks, which is half a row for each position in them.
 func (l *list) count(c *conn, after, upper eventstore.Position, n int) (float64, error) {
 	if l.query == sqlListStream {
 		version, _, err := c.number(sqlVersion, l.key)
 		return float64(version) * float64(upper-after) / float64(upper), err
+	}
+	if l.query == sqlListType {
+		blocks, _, err := c.number(sqlBlocks, l.key, block(after), block(upper))
+		return float64(blocks<<blockBits) / indexed, err
 	}
 	if err := l.start(c, after); err != nil {
 		return 0, err

@@ -14,7 +14,7 @@ import (
 //
 //	the whole log     all of them, in the order of the table
 //	streams           their events, merged, from the index on (stream, version)
-//	types             the events of these types, merged, from an index
+//	types             the blocks of 256 positions that have these types
 //	tags              the events of the rarest tag, from an index
 //	prefix            as streams if at most 1,000 have it, else the whole log
 //

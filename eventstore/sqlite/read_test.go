@@ -4,11 +4,15 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"math/rand/v2"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 	driver "zombiezen.com/go/sqlite"
 
@@ -242,4 +246,59 @@ func TestTheViewHistoryIsForPeople(t *testing.T) {
 		require.Error(t, err)
 		require.Contains(t, string(out), "append-only")
 	})
+}
+
+// One type is found by the blocks that have it: whatever lies at their edges, and
+// however rare it is, as the whole log has it.
+func TestTypesAreFoundAcrossBlocks(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log.db")
+	store, other := open(t, path), open(t, path)
+	random := rand.New(rand.NewPCG(3, 1))
+	n := 0
+	for n < 3_000 {
+		events := make([]eventstore.Event, 1+random.IntN(300))
+		for i := range events {
+			n++
+			typ := "common"
+			switch {
+			case n%255 == 0 || n%256 == 0 || n%257 == 0:
+				typ = "edge"
+			case n == 1_500:
+				typ = "once"
+			case random.IntN(20) == 0:
+				typ = "some"
+			}
+			events[i] = eventstore.Event{ID: uuid.New(), Stream: fmt.Sprint("s-", n%7), Type: typ, Schema: 1, Data: []byte("{}")}
+		}
+		by := store
+		if random.IntN(2) == 0 {
+			by = other // what one process knows of blocks another one has marked
+		}
+		_, err := by.Append(t.Context(), events)
+		require.NoError(t, err)
+	}
+	var all []eventstore.Recorded
+	for r, err := range store.Read(t.Context(), eventstore.Query{}) {
+		require.NoError(t, err)
+		all = append(all, r)
+	}
+	for range 400 {
+		q := eventstore.Query{After: eventstore.Position(random.IntN(len(all) + 1)), Limit: random.IntN(3) * random.IntN(40)}
+		for _, typ := range []string{"edge", "once", "some", "common", "never"} {
+			if random.IntN(3) == 0 {
+				q.Types = append(q.Types, typ)
+			}
+		}
+		var want, got []eventstore.Position
+		for _, r := range all {
+			if r.Position > q.After && (len(q.Types) == 0 || slices.Contains(q.Types, r.Type)) && (q.Limit == 0 || len(want) < q.Limit) {
+				want = append(want, r.Position)
+			}
+		}
+		for r, err := range store.Read(t.Context(), q) {
+			require.NoError(t, err)
+			got = append(got, r.Position)
+		}
+		require.Equal(t, want, got, "%+v", q)
+	}
 }

@@ -18,8 +18,14 @@ CREATE TABLE events (
   UNIQUE (stream, version)
 ) STRICT;
 
--- An index entry ends with the position, so that one type is read in log order.
-CREATE INDEX events_by_type ON events (type);
+-- Which types there are among each 256 positions: by that one type is found in log
+-- order. An index with an entry for every event would have an append write a page
+-- for each of its types.
+CREATE TABLE type_blocks (
+  type  INTEGER NOT NULL REFERENCES types (key),
+  block INTEGER NOT NULL,                                 -- position / 256
+  PRIMARY KEY (type, block)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE event_tags (
   tag      INTEGER NOT NULL REFERENCES tags (key),
@@ -54,6 +60,10 @@ CREATE TRIGGER types_are_never_updated BEFORE UPDATE ON types
 BEGIN SELECT RAISE(ABORT, 'types are part of events, which are append-only'); END;
 CREATE TRIGGER types_are_never_deleted BEFORE DELETE ON types
 BEGIN SELECT RAISE(ABORT, 'types are part of events, which are append-only'); END;
+CREATE TRIGGER type_blocks_are_never_updated BEFORE UPDATE ON type_blocks
+BEGIN SELECT RAISE(ABORT, 'type_blocks are part of events, which are append-only'); END;
+CREATE TRIGGER type_blocks_are_never_deleted BEFORE DELETE ON type_blocks
+BEGIN SELECT RAISE(ABORT, 'type_blocks are part of events, which are append-only'); END;
 CREATE TRIGGER tags_are_never_updated BEFORE UPDATE ON tags
 BEGIN SELECT RAISE(ABORT, 'tags are part of events, which are append-only'); END;
 CREATE TRIGGER tags_are_never_deleted BEFORE DELETE ON tags

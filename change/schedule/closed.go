@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -61,12 +62,24 @@ func parented(live, windows []*Compiled) []*Compiled {
 	return windows
 }
 
-// against is a window that stands against an occasion, with all on which it does.
+// against is a window that stands against an occasion, with all on which it does:
+// with the strongest effect that it has on one of them, for the whole time in which
+// it does so on any.
 type against struct {
 	Against
 	prefix   string
-	group    *alike
+	groups   []*alike
 	subjects []Subject
+	whole    change.Window
+}
+
+func (a *against) also(w Against, g *alike) {
+	if len(a.groups) == 0 {
+		a.Against, a.whole = w, change.Window{Start: w.Overlap.Start, End: w.last}
+	}
+	a.Effects = a.Effects.stronger(w.Effects)
+	a.whole = change.Window{Start: earlier(a.whole.Start, w.Overlap.Start), End: later(a.whole.End, w.last)}
+	a.groups, a.subjects = append(a.groups, g), append(a.subjects, g.subjects...)
 }
 
 // windows finds what the windows say: against the CIs themselves, then, where a
@@ -120,10 +133,10 @@ func (q *query) closed(prefix string, groups []*alike, said map[string]bool) []*
 				continue
 			}
 			if known[key] == nil {
-				known[key] = &against{Against: w, prefix: prefix, group: g}
+				known[key] = &against{prefix: prefix}
 				all = append(all, known[key])
 			}
-			known[key].subjects = append(known[key].subjects, g.subjects...)
+			known[key].also(w, g)
 		}
 	}
 	return all
@@ -131,7 +144,7 @@ func (q *query) closed(prefix string, groups []*alike, said map[string]bool) []*
 
 // closes adds a window that stands against the occasion.
 func (q *query) closes(a *against) {
-	c := change.Conflict{Rule: a.prefix + a.Rule, With: a.Window.ID, Overlap: a.Overlap, Path: a.group.path}
+	c := change.Conflict{Rule: a.prefix + a.Rule, With: a.Window.ID, Overlap: a.whole, Path: a.groups[0].path}
 	about := a.subjects[0].CI
 	if len(c.Path) > 0 {
 		c.CI, c.Related = c.Path[0].From, about
@@ -177,29 +190,47 @@ func (q *query) closes(a *against) {
 }
 
 // tooShort says that an occasion begins within maintenance that is shorter than
-// it; empty if it does not.
-func (q *query) tooShort(a *against) string {
+// it, on all that it is about; empty if it does not.
+func (q *query) tooShort(a *against) (says string) {
 	w := q.o.Window
 	needs := w.End.Sub(w.Start)
-	for _, open := range Open(a.group.windows, a.group.subjects[0], change.Window{Start: w.Start.Add(-needs), End: w.End.Add(needs)}) {
-		if open.Holds(w.Start) && open.End.Sub(open.Start) < needs {
-			return fmt.Sprintf("%q is open %s, which is shorter than the %s that are planned", a.Window.Name, when(open), needs)
+	for _, g := range a.groups {
+		open := Open(g.windows, g.subjects[0], change.Window{Start: w.Start.Add(-needs), End: w.End.Add(needs)})
+		i := slices.IndexFunc(open, func(open change.Window) bool { return open.Holds(w.Start) && open.End.Sub(open.Start) < needs })
+		if i < 0 {
+			return ""
+		}
+		if says == "" {
+			says = fmt.Sprintf("%q is open %s, which is shorter than the %s that are planned", a.Window.Name, when(open[i]), needs)
 		}
 	}
-	return ""
+	return says
 }
 
 // overridden returns who took it upon himself that something happens against a
 // window: for this change, or for all that the window is met with, and until its
 // end at least. A deployment is covered where it is named itself, or each of the
 // changes that it carries out is.
-func (q *query) overridden(a *against) *change.Resolution {
-	ids := []string{a.Window.ID}
-	if a.Rule == OutsideMaintenance {
-		for _, w := range match(a.group.windows, a.group.subjects[0]).allows { // an override of any of those that allow
-			ids = append(ids, w.ID())
+func (q *query) overridden(a *against) (found *change.Resolution) {
+	for _, g := range a.groups {
+		ids := []string{a.Window.ID}
+		if a.Rule == OutsideMaintenance {
+			for _, w := range match(g.windows, g.subjects[0]).allows { // an override of any of those that allow
+				ids = append(ids, w.ID())
+			}
 		}
+		one := q.overrides(ids, g.subjects)
+		if one == nil {
+			return nil
+		}
+		found = cmp.Or(found, one)
 	}
+	return found
+}
+
+// overrides returns who took it upon himself that something happens to subjects
+// against one of some windows.
+func (q *query) overrides(ids []string, subjects []Subject) *change.Resolution {
 	of := func(covers func(o Overridden) bool) *change.Resolution {
 		for _, id := range ids {
 			if d := q.s.windows[id]; d != nil {
@@ -216,7 +247,7 @@ func (q *query) overridden(a *against) *change.Resolution {
 		if o.Change != "" {
 			return o.Change == q.o.Change || o.Change == q.o.Release
 		}
-		return !slices.ContainsFunc(a.subjects, func(x Subject) bool { return !o.Scope.Matches(x) })
+		return !slices.ContainsFunc(subjects, func(x Subject) bool { return !o.Scope.Matches(x) })
 	})
 	if found != nil || q.o.Change != "" {
 		return found

@@ -28,6 +28,8 @@ type Against struct {
 	Window  Window        `json:"window"`  // outside of maintenance: of those that allow, the one with the smallest ID
 	Overlap change.Window `json:"overlap"` // the first time for which it does; an instant where that was asked for
 	Effects Effects       `json:"effects"` // outside of maintenance: at each point the strongest of all that allow
+
+	last time.Time // when the last time ends for which it does
 }
 
 // The rules of windows (DOMAIN 2.2).
@@ -53,7 +55,7 @@ func Judge(windows []*Compiled, x Subject, over change.Window, horizon time.Dura
 		over.End = over.Start.Add(instant)
 		o := judge(windows, x, over, horizon)
 		for i := range o.Against {
-			o.Against[i].Overlap.End = o.Against[i].Overlap.Start
+			o.Against[i].Overlap.End, o.Against[i].last = o.Against[i].Overlap.Start, o.Against[i].Overlap.Start
 		}
 		return o
 	}
@@ -202,12 +204,12 @@ func (t times) against(over change.Window) []Against {
 	var list []Against
 	for _, d := range t.denies {
 		if len(d.spans) > 0 {
-			list = append(list, Against{Blackout, d.window, d.spans[0], d.window.Effects})
+			list = append(list, Against{Blackout, d.window, d.spans[0], d.window.Effects, d.spans[len(d.spans)-1].End})
 		}
 	}
 	if len(t.allows) > 0 {
 		if gaps := without([]change.Window{over}, t.allowed); len(gaps) > 0 {
-			a := Against{OutsideMaintenance, t.allows[0].window, gaps[0], t.allows[0].window.Effects}
+			a := Against{OutsideMaintenance, t.allows[0].window, gaps[0], t.allows[0].window.Effects, gaps[len(gaps)-1].End}
 			for _, w := range t.allows[1:] {
 				a.Effects = a.Effects.stronger(w.window.Effects)
 			}

@@ -3,8 +3,6 @@ package sqlite
 import (
 	"context"
 	"maps"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -38,13 +36,17 @@ func (s *Store) Append(ctx context.Context, events []eventstore.Event, expect ..
 		return nil, err
 	}
 	var records []eventstore.Recorded
-	err := s.write(ctx, "append to", func(c *conn) (bool, error) {
-		s.at("ids")
-		if fresh, err := c.fresh(events); err != nil {
-			return false, err
-		} else if !fresh {
+	// IDs come before expectations. They are hardly ever known, so they are looked up
+	// only where an expectation fails, and where the log turns out to have one.
+	careful := false
+	attempt := func(c *conn) (bool, error) {
+		known := func() (done bool, err error) {
 			records, err = eventstore.Resend(events, c.known)
-			if records != nil || err != nil {
+			return records != nil || err != nil, err
+		}
+		s.at("ids")
+		if careful {
+			if done, err := known(); done {
 				return false, err
 			}
 		}
@@ -55,9 +57,13 @@ func (s *Store) Append(ctx context.Context, events []eventstore.Event, expect ..
 			if err != nil {
 				return false, err
 			}
-			if st.version != x.Version {
-				return false, &eventstore.ConflictError{Stream: x.Stream, Want: x.Version, Actual: st.version}
+			if st.version == x.Version {
+				continue
 			}
+			if done, err := known(); done {
+				return false, err
+			}
+			return false, &eventstore.ConflictError{Stream: x.Stream, Want: x.Version, Actual: st.version}
 		}
 		at := s.now().UTC().Truncate(time.Microsecond)
 		head, err := c.head()
@@ -80,7 +86,12 @@ func (s *Store) Append(ctx context.Context, events []eventstore.Event, expect ..
 		t.head = head + eventstore.Position(len(events))
 		c.appended = t
 		return true, nil
-	})
+	}
+	err := s.write(ctx, "append to", attempt)
+	if code(err) == driver.ResultConstraint {
+		careful = true
+		err = s.write(ctx, "append to", attempt)
+	}
 	if err != nil {
 		return nil, outcome(err)
 	}
@@ -324,25 +335,6 @@ func (c *conn) mark(typ, at int64) error {
 	}
 	c.newBlocks[typ] = at
 	return c.exec(sqlAddBlock, typ, at)
-}
-
-// together is how many IDs are looked up at once.
-const together = 8
-
-var sqlAnyID = "SELECT 1 FROM events WHERE id IN (?" + strings.Repeat(", ?", together-1) + ") LIMIT 1"
-
-// fresh reports whether the log has none of the events' IDs.
-func (c *conn) fresh(events []eventstore.Event) (bool, error) {
-	ids := make([]any, together)
-	for some := range slices.Chunk(events, together) {
-		for i := range ids {
-			ids[i] = some[min(i, len(some)-1)].ID[:]
-		}
-		if _, found, err := c.number(sqlAnyID, ids...); found || err != nil {
-			return false, err
-		}
-	}
-	return true, nil
 }
 
 // known returns the record of an ID, if there is one.

@@ -2,7 +2,6 @@ package release_test
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -202,7 +201,7 @@ func (k *clockwork) excused(s shut, x thing, at change.Window, w who) string {
 	return ""
 }
 
-// judge requires that an interval is open to all things, or that somebody took it
+// openTo requires that an interval is open to all things, or that somebody took it
 // upon himself, and counts.
 func (o *oracle) openTo(what string, things []thing, at change.Window, w who) {
 	met, by := false, ""
@@ -232,7 +231,7 @@ func (o *oracle) openTo(what string, things []thing, at change.Window, w who) {
 	}
 }
 
-// deployed judges the time of a deployment that begins, goes on or is resumed.
+// deployedAt judges the time of a deployment that begins, goes on or is resumed.
 func (o *oracle) deployedAt(what string, r release.Release, d release.Deployment, t *change.Timing, at time.Time) {
 	if t == nil || !t.Window.Start.Equal(at) || !t.Window.End.After(at) {
 		o.breaks("closed", "%s at %v: the calendar was not asked about the time", what, at)
@@ -280,9 +279,4 @@ func (o *oracle) begun(c change.Change, timed *change.Timed, e change.Started) {
 		things = []thing{{model: c.Model}}
 	}
 	o.openTo("change", things, at, who{self: c.ID})
-}
-
-// share is a part of a count, in percent.
-func (o *oracle) share(part, whole string) string {
-	return fmt.Sprintf("%s %d of %d", part, o.counts[part], o.counts[whole])
 }

@@ -2,7 +2,7 @@ package release_test
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -67,13 +67,12 @@ func (a *almanac) Judge(tx *command.Tx, o change.Occasion) (change.Timing, error
 		return t, err
 	}
 	t.Window = asked
-	switch doing := a.doing.(type) {
+	switch a.doing.(type) {
 	case release.NextWave:
 		a.pass(&t, o.Release != "" && a.has(waveUnjudged))
 	case release.Resume:
 		a.pass(&t, o.Release != "" && a.has(resumeUnjudged))
 	default:
-		_ = doing
 		a.pass(&t, o.Release != "" && a.has(beginUnjudged))
 	}
 	a.pass(&t, o.Change != "" && o.Point == change.ToStart && a.has(changeUnjudged))
@@ -150,7 +149,7 @@ func (w *walker) windowed(c schedule.Command) bool {
 // planned is a time for a change: of some hours, soon.
 func (w *walker) planned() *change.Window {
 	start := w.clock.now.Truncate(time.Minute).Add(time.Duration(w.r.IntN(90)-45) * time.Minute)
-	return change.Between(start, start.Add(time.Duration(1+w.r.IntN(6))*time.Hour))
+	return change.Between(start, start.Add(time.Duration(2+w.r.IntN(9))*time.Hour))
 }
 
 // scope is something that walks are about.
@@ -248,10 +247,8 @@ func (w *walker) accept(ctx context.Context, id string) {
 	}
 }
 
-// overrule has windows overridden that refuse what is asked of a release, as people
-// do who read what they are told.
-func (w *walker) overrule(ctx context.Context, r release.Release, why []command.Refusal) bool {
-	var met []string
+// met returns the windows that refuse something, as those read it who are told.
+func (w *walker) met(why []command.Refusal) (met []string) {
 	for _, refused := range why {
 		if !slices.Contains(windowRules, refused.Rule) {
 			continue
@@ -262,10 +259,40 @@ func (w *walker) overrule(ctx context.Context, r release.Release, why []command.
 			}
 		}
 	}
+	return met
+}
+
+// excuse has a conflict of a change accepted, or its windows overridden, that kept
+// it from being authorised; false if nobody does.
+func (w *walker) excuse(ctx context.Context, id string, err error) bool {
+	var refused *command.Error
+	if !errors.As(err, &refused) {
+		return false
+	}
+	met := w.met(refused.Refusals)
+	if len(met) == 0 || w.r.IntN(3) == 0 {
+		return false
+	}
+	w.counts["change refused by a window"]++
+	if w.r.IntN(2) == 0 {
+		w.accept(ctx, id)
+		w.clock.pass(time.Millisecond)
+		return true
+	}
+	for _, window := range met {
+		w.windowed(schedule.Override{Window: window, Change: id, Why: "y", Until: w.clock.now.Add(time.Duration(w.r.IntN(20)+1) * time.Hour)})
+		w.clock.pass(time.Millisecond)
+	}
+	return true
+}
+
+// overrule has windows overridden that refuse what is asked of a release.
+func (w *walker) overrule(ctx context.Context, r release.Release, why []command.Refusal) bool {
+	met := w.met(why)
 	if len(met) == 0 {
 		return false
 	}
-	w.counts["refused by a window"]++
+	w.counts["deployment refused by a window"]++
 	if w.r.IntN(3) == 0 {
 		return false
 	}
@@ -290,8 +317,4 @@ func (w *walker) overrule(ctx context.Context, r release.Release, why []command.
 		w.clock.pass(time.Millisecond)
 	}
 	return true
-}
-
-func (w *walker) String() string {
-	return fmt.Sprintf("%d releases, %d changes, %v", len(w.releases), len(w.changes), w.windows)
 }

@@ -129,7 +129,23 @@ func TestRandomWalksKeepWhatIsPromisedAtFullSize(t *testing.T) {
 		return false
 	})
 	require.NoError(t, first)
-	t.Logf("%d walks from seed 0 in %v: %v", walks, time.Since(begin).Round(time.Second), seen.counts)
+	n := seen.counts
+	t.Logf("%d walks from seed 0 in %v: %v", walks, time.Since(begin).Round(time.Second), n)
+	asked := n["deployment judged"] + n["deployment refused by a window"]
+	t.Logf("deployments to production that somebody asked for: %d; met a window %d, of which refused by it %d, through by an override %d, by an acceptance %d",
+		asked, n["deployment met a window"]+n["deployment refused by a window"], n["deployment refused by a window"], n["deployment by override"], n["deployment by acceptance"])
+	if walks < 1_000 {
+		return
+	}
+	// What is never met proves nothing. The shares are below half of what they are.
+	for what, least := range map[string]int{
+		"production started": walks / 2, "production finished": walks / 4, "rolled back": walks / 4, "wave judged": walks / 4, "resumption judged": walks / 100,
+		"held": walks / 4, "lifted": walks / 4, "emergent": walks / 4, "change judged": walks / 4, "change met a window": walks / 25, "change by override": walks / 50,
+		"deployment refused by a window": asked / 5, "deployment met a window": asked / 20, "deployment by override": asked / 40, "deployment by acceptance": walks / 500,
+		"wave met a window": walks / 50, "wave by override": walks / 50, "resumption met a window": walks / 1_000,
+	} {
+		require.GreaterOrEqual(t, n[what], least, "too few walks come to what is to be judged: %s", what)
+	}
 }
 
 var guards = []struct{ name, breaks string }{

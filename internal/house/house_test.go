@@ -161,7 +161,7 @@ func TestTheArrowsAreSharp(t *testing.T) {
 
 // An index that fits on a screen is one that people read.
 func TestTheIndexOfEveryPackageIsShort(t *testing.T) {
-	const most = 40                                 // lines
+	const most = 40                                                    // lines
 	exempt := []string{"cmdb", "change", "change/schedule", "release"} // payloads and commands make them long
 	for _, p := range list(t, "./...") {
 		from, _ := room(p.ImportPath)

@@ -312,7 +312,7 @@ func (d *decision) timing(e Environment) {
 // carryAll tells changes how the release stands, where that is news to them.
 func (d *decision) carryAll(ids []string, state change.CarryState, deployment int) {
 	for _, id := range ids {
-		if c := d.changes[id]; c.Open() && (c.Work == nil || state == change.CarryBackedOut) {
+		if d.changes[id].Open() {
 			d.carry(id, state, deployment, "")
 		}
 	}

@@ -37,6 +37,7 @@ type oracle struct {
 	outcomes map[string]map[string]release.Outcome
 	errs     map[string]int    // errors in a row
 	given    map[string]string // versions, by instance
+	belongs  map[string]string // environments, by instance
 }
 
 type occupied struct {
@@ -67,7 +68,7 @@ func judged(w *walker) *oracle {
 	o := &oracle{
 		counts: w.counts, fake: w.calendar != nil, releases: map[string]release.Release{}, changes: map[string]change.Change{}, occupied: map[[2]string][]occupied{},
 		active: map[[2]string]map[string]time.Time{}, holds: map[[2]string]map[string]bool{}, voters: map[string]map[string]bool{}, scopes: map[string]string{},
-		reports: map[string]release.Reported{}, outcomes: map[string]map[string]release.Outcome{}, errs: map[string]int{}, given: map[string]string{},
+		reports: map[string]release.Reported{}, outcomes: map[string]map[string]release.Outcome{}, errs: map[string]int{}, given: map[string]string{}, belongs: map[string]string{},
 	}
 	var last time.Time
 	var group []eventstore.Recorded
@@ -461,12 +462,17 @@ func (o *oracle) finished(id string, before release.Release, e release.Deploymen
 	}
 }
 
-// give takes down which version an instance was given: by a deployment that brings
+// give takes down which version an instance was given, and which environment: by a deployment that brings
 // it, or by the deltas of a change that is carried out, by hand or beside what a
 // deployment brings.
 func (o *oracle) give(items []release.Item, deltas []cmdb.Delta) {
 	for _, d := range deltas {
-		if d.Op == cmdb.OpSet && d.Attribute == "version" {
+		switch {
+		case d.Op == cmdb.OpAdd:
+			o.belongs[d.CI] = d.Attributes["environment"]
+		case d.Op == cmdb.OpSet && d.Attribute == "environment":
+			o.belongs[d.CI] = d.After
+		case d.Op == cmdb.OpSet && d.Attribute == "version":
 			o.given[d.CI] = d.After
 		}
 	}

@@ -273,7 +273,7 @@ func (o *oracle) begun(c change.Change, timed *change.Timed, e change.Started) {
 	}
 	var things []thing
 	for _, ci := range c.Declared() {
-		things = append(things, thing{ci: ci, model: c.Model})
+		things = append(things, thing{ci, o.belongs[ci], c.Model})
 	}
 	if len(things) == 0 {
 		things = []thing{{model: c.Model}}

@@ -59,7 +59,8 @@ func (d *decision) carry(c Carry) {
 	if was != c.State && !slices.Contains(carryWays[was], c.State) {
 		d.refuse("wrong-carry", "release %s is %s here, which does not become %s", "see how the release stands", c.Release, was.String(), c.State)
 	}
-	if d.Open() && d.Work != nil && !c.State.ended() {
+	if d.Open() && d.Work != nil && !c.State.ended() && (was == "" || was == CarryBound || was == CarryUnbound || was == CarryBackedOut) {
+		// What it has delivered it may still take back.
 		d.refuse("wrong-phase", "the work of the change has ended", "raise another change")
 	}
 	if d.Open() && !d.model.implements() {
@@ -70,7 +71,7 @@ func (d *decision) carry(c Carry) {
 	}
 	e := Carried{Release: c.Release, Deployment: c.Deployment, State: c.State, By: d.actor.ID, For: d.behalf(), At: d.now}
 	switch {
-	case c.State == CarryRunning && d.Kind != KindImplement:
+	case c.State == CarryRunning && d.Kind != KindImplement && d.Work == nil:
 		if d.start(); d.clear() {
 			d.record(e)
 		}

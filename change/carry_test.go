@@ -51,8 +51,20 @@ func TestAReleaseCarriesAChangeOut(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "15", ci.Attributes["version"], "the deployment's event says it, not the change's")
 
+	// What was delivered may be taken back, as long as the change is not closed.
+	h.refused("wrong-phase", dave, c.ID, carry("REL-000002", 0, change.CarryBound))
+	h.do(dave, c.ID, carry("REL-000001", 2, change.CarryRunning))
+	h.refused("deployment-running", carol, c.ID, change.Hold{Reason: "x"})
+	h.do(erin, c.ID, change.Review{Outcome: change.Unsuccessful})
+	h.refused("deployment-running", carol, c.ID, change.Close{})
+	h.do(dave, c.ID, carry("REL-000001", 2, change.CarryPaused))
+	h.do(carol, c.ID, change.Hold{Reason: "x"})
+	h.refused("on-hold", dave, c.ID, carry("REL-000001", 2, change.CarryRunning))
+	h.do(carol, c.ID, change.Resume{})
+	h.do(dave, c.ID, carry("REL-000001", 2, change.CarryRunning))
 	c = h.do(dave, c.ID, carry("REL-000001", 2, change.CarryBackedOut))
 	require.Equal(t, change.KindReview, c.Kind, "what is rolled back later is seen by the review")
+	require.False(t, c.Work.BackedOut, "when the work ended it was in place")
 	require.Equal(t, change.CarryBackedOut, c.Releases[0].State)
 }
 

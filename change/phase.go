@@ -242,6 +242,7 @@ func (d *decision) mayStartFirst(to workflow.Kind) bool {
 // mayClose refuses to close what is not done with.
 func (d *decision) mayClose() {
 	d.tasksClosed()
+	d.nothingRuns()
 	if d.model.Authority != workflow.AuthorityRetrospective {
 		return
 	}

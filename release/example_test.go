@@ -50,7 +50,7 @@ func Example() {
 	fmt.Println("db-01 is", h.ci("db-01").Attributes["version"])
 	// Output:
 	// upstream-not-verified (environment): db-01: this version was never in staging: deploy it to staging and finish before deploying to production
-	// change-authorized: no change is bound to the release: bind a change that declares it, and have it authorised
+	// change-authorized: no change that is still to be carried out is bound to the release: bind a change that declares it, and have it authorised
 	// CHG-000001 is in phase implement
 	// CHG-000001 is in phase review
 	// db-01 is 16

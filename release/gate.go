@@ -210,7 +210,7 @@ func answered(by map[string]GateAnswer, gate, unknown string) GateAnswer {
 // change.
 func Unauthorized(changes []change.Change, cis []string) []string {
 	if len(changes) == 0 {
-		return []string{"no change is bound to the release"}
+		return []string{"no change that is still to be carried out is bound to the release"}
 	}
 	var missing []string
 	declared := map[string]bool{}

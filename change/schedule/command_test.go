@@ -244,18 +244,21 @@ func TestAnAcceptedConflictIsListedAndBlocksNothing(t *testing.T) {
 	require.Equal(t, &change.Resolution{By: "carol", Why: "we talked", Until: at(24)}, found.Conflicts[0].Resolved)
 	require.False(t, found.Conflicts[0].Stands())
 
-	// It holds for what he saw, not for more of it.
+	// It holds for what he saw, not for more of it, and for the one who has it, not
+	// for the other.
+	_, err = h.changes.Do(t.Context(), alice, first, change.Edit{Set: change.Content{Window: window(11.5, 12)}})
+	require.True(t, command.By(err, "ci-already-scheduled"), "%v", err)
+	found, err = h.schedule.Conflicts(t.Context(), first)
+	require.NoError(t, err)
+	require.Nil(t, found.Conflicts[0].Resolved)
+	_, err = h.schedule.Accept(t.Context(), carol, schedule.Accept{Conflict: found.Conflicts[0].ID, Change: first, Why: "so it is", Until: at(24)})
+	require.NoError(t, err)
 	h.do(first, change.Edit{Set: change.Content{Window: window(11.5, 12)}})
 	found, err = h.schedule.Conflicts(t.Context(), second)
 	require.NoError(t, err)
 	require.NotNil(t, found.Conflicts[0].Resolved, "less of it is covered")
-	h.do(first, change.Edit{Set: change.Content{Window: window(10, 12.5)}})
-	found, err = h.schedule.Conflicts(t.Context(), second)
-	require.NoError(t, err)
-	require.Nil(t, found.Conflicts[0].Resolved)
-	found, err = h.schedule.Conflicts(t.Context(), first)
-	require.NoError(t, err)
-	require.Nil(t, found.Conflicts[0].Resolved, "nor for who has it from the other side")
+	_, err = h.changes.Do(t.Context(), alice, first, change.Edit{Set: change.Content{Window: window(10, 12.5)}})
+	require.True(t, command.By(err, "ci-already-scheduled"), "%v", err)
 }
 
 func TestADeploymentIsCoveredByWhatItsChangesAre(t *testing.T) {

@@ -341,12 +341,14 @@ func TestParkingTwiceIsOneDecision(t *testing.T) {
 		start(t, store, follow.Config{}, stock, ledger), start(t, store, follow.Config{}, stock, ledger),
 	}
 	for _, want := range cursed {
+		var poisons []*follow.PoisonError // of both, before a decision lets either go on
 		for _, f := range followers {
-			require.Equal(t, want.ID, poisoned(t, f).Event)
+			poisons = append(poisons, poisoned(t, f))
+			require.Equal(t, want.ID, poisons[len(poisons)-1].Event)
 		}
 		var parking sync.WaitGroup
 		for i, f := range followers {
-			poison := poisoned(t, f)
+			poison := poisons[i]
 			for range 3 {
 				parking.Go(func() {
 					meta := why

@@ -28,11 +28,11 @@ type Point string
 
 // The points (DOMAIN 2.1).
 const (
-	Planned      Point = "planned"    // its window is given, or another one
-	ToAuthorize  Point = "authorized" // it is authorised
-	ToStart      Point = "started"    // its work begins
-	ToDeploy     Point = "deployed"   // a release is deployed under it
-	JustWondered Point = "asked"      // a query: nothing is to happen yet
+	Planned     Point = "planned"    // its window is given, or another one
+	ToAuthorize Point = "authorized" // it is authorised
+	ToStart     Point = "started"    // its work begins
+	ToDeploy    Point = "deployed"   // a release is deployed under it
+	Asked       Point = "asked"      // a query: nothing is to happen yet
 )
 
 // Occasion is something that is to happen at a time. It is a plain value.
@@ -52,7 +52,8 @@ type Occasion struct {
 	Apart        []string // IDs of changes that it does not conflict with: those it carries out
 }
 
-// Verdict of a calendar in one word. Not run and not applicable are not clear.
+// TimingAnswer is what a calendar says in one word. Not run and not applicable are
+// not clear.
 type TimingAnswer string
 
 // The answers (DOMAIN 2.2).

@@ -52,7 +52,7 @@ func busyWorld(t testing.TB, n int) (*schedule.Schedule, *cmdb.Graph) {
 // ask looks for the conflicts of four hours on a busy CI, its people and its team,
 // far from the end of the calendar; all of them without the index where scan is set.
 func ask(t testing.TB, s *schedule.Schedule, g *cmdb.Graph, scan bool) int {
-	o := change.Occasion{Point: change.JustWondered, CIs: []string{"hub", "ci-01"}, People: []string{"p1", "p2"}, Group: "dba", Window: *window(500, 520)}
+	o := change.Occasion{Point: change.Asked, CIs: []string{"hub", "ci-01"}, People: []string{"p1", "p2"}, Group: "dba", Window: *window(500, 520)}
 	if scan {
 		return len(s.Scan(o.Window))
 	}

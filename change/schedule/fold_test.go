@@ -97,7 +97,7 @@ func agree(r *rapid.T, f *random, other *schedule.Schedule) {
 		require.Equal(r, ok, found)
 		require.Equal(r, a, b)
 	}
-	o := change.Occasion{Point: change.JustWondered, Change: "CHG-000001", CIs: cis, People: people, Group: "dba", Window: *window(0, 40)}
+	o := change.Occasion{Point: change.Asked, Change: "CHG-000001", CIs: cis, People: people, Group: "dba", Window: *window(0, 40)}
 	a, err := f.fold.Conflicts(o, f.graph, schedule.Rules{})
 	require.NoError(r, err)
 	b, err := other.Conflicts(o, f.graph, schedule.Rules{})
@@ -137,7 +137,7 @@ func TestAWindowThatCannotBeReadIsNotPassedOver(t *testing.T) {
 	// A log of another program: what cannot be looked at is not clear.
 	w := newWorld(t)
 	w.put("window-odd", schedule.WindowDefined{Window: schedule.Window{ID: "odd", Name: "odd", Kind: schedule.Deny, Zone: "Mars", Start: "x", End: "y"}})
-	o := change.Occasion{Point: change.JustWondered, CIs: []string{"a"}, Window: *window(1, 2)}
+	o := change.Occasion{Point: change.Asked, CIs: []string{"a"}, Window: *window(1, 2)}
 	_, err := w.fold.Conflicts(o, w.graph, schedule.Rules{})
 	require.ErrorContains(t, err, `window "odd" cannot be read`)
 	_, err = w.fold.Slots(schedule.Need{For: 1}, w.graph, schedule.Rules{}, monday)

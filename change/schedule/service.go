@@ -128,7 +128,7 @@ func (s *Service) ConflictsOf(ctx context.Context, o change.Occasion) (Found, er
 	var found Found
 	return found, s.view(ctx, func(v *follow.View, _ *Schedule) (err error) {
 		if o.Point == "" {
-			o.Point = change.JustWondered
+			o.Point = change.Asked
 		}
 		slices.Sort(o.CIs)
 		o.CIs = slices.Compact(o.CIs)
@@ -140,7 +140,7 @@ func (s *Service) ConflictsOf(ctx context.Context, o change.Occasion) (Found, er
 // occasion is what is asked about a change that is there.
 func (e *Scheduled) occasion() change.Occasion {
 	o := change.Occasion{
-		Point: change.JustWondered, Change: e.Change, Model: e.Model, Group: e.Group, CIs: e.CIs, Deltas: e.Deltas, Tags: e.Tags,
+		Point: change.Asked, Change: e.Change, Model: e.Model, Group: e.Group, CIs: e.CIs, Deltas: e.Deltas, Tags: e.Tags,
 		People: e.People, Order: e.Order, Apart: []string{e.Change},
 	}
 	if e.Window != nil {

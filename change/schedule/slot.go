@@ -156,7 +156,7 @@ func (s *Schedule) sweep(n Need, g *cmdb.Graph, rules Rules, now time.Time) (*sw
 	}
 	w := &sweep{need: n, zone: time.UTC}
 	w.query = query{s: s, rules: rules, o: change.Occasion{
-		Point: change.JustWondered, Change: n.Change, Model: n.Model, Group: n.Group, CIs: n.CIs, People: n.People,
+		Point: change.Asked, Change: n.Change, Model: n.Model, Group: n.Group, CIs: n.CIs, People: n.People,
 		Tags: n.Tags, Environments: n.Environments, Order: n.Order,
 	}}
 	w.pos = n.NotBefore.UTC().Truncate(time.Microsecond).UnixMicro()
@@ -226,7 +226,7 @@ func (w *sweep) limits() error {
 
 // matters reports whether a rule does more than to record.
 func (w *sweep) matters(rule string) bool {
-	return w.rules.effect(rule, change.JustWondered, Effects{}) != change.Record
+	return w.rules.effect(rule, change.Asked, Effects{}) != change.Record
 }
 
 // chunk goes on with the sweep through one piece of time.

@@ -177,7 +177,7 @@ func TestSlotsAreWhereNothingConflicts(t *testing.T) {
 		require.NoError(r, err)
 		for q := 0; minute(15*q).Add(n.For).Compare(at(36)) <= 0; q++ {
 			w := change.Window{Start: minute(15 * q), End: minute(15 * q).Add(n.For)}
-			o := change.Occasion{Point: change.JustWondered, Change: n.Change, CIs: n.CIs, People: n.People, Group: n.Group, Order: n.Order, Window: w}
+			o := change.Occasion{Point: change.Asked, Change: n.Change, CIs: n.CIs, People: n.People, Group: n.Group, Order: n.Order, Window: w}
 			all, err := f.fold.Conflicts(o, f.graph, rules)
 			require.NoError(r, err)
 			all.Conflicts = slices.DeleteFunc(all.Conflicts, func(c change.Conflict) bool { return c.Rule == schedule.OrderCircular })

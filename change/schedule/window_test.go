@@ -287,7 +287,7 @@ func TestAWindowIsItsJSON(t *testing.T) {
 
 // DOMAIN 2.1: the points at which a window has an effect.
 func TestEffectsWarnAtFirstAndBlockThen(t *testing.T) {
-	points := []change.Point{change.Planned, change.ToAuthorize, change.ToStart, change.ToDeploy, change.JustWondered}
+	points := []change.Point{change.Planned, change.ToAuthorize, change.ToStart, change.ToDeploy, change.Asked}
 	at := func(e schedule.Effects) (list []change.Effect) {
 		for _, p := range points {
 			list = append(list, e.At(p))

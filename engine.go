@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -113,12 +114,8 @@ func Open(ctx context.Context, store eventstore.Store, config Config) (*Engine, 
 	if config.Authorizer == nil {
 		return nil, errors.New("rollforward: open: give an Authorizer: command.Roles, a command.Policy, your own, or command.AllowAll if everybody may do everything")
 	}
-	types := append(command.Types(), cmdb.Types()...)
-	types = append(types, change.Types()...)
-	types = append(types, schedule.Types()...)
-	types = append(types, release.Types()...)
-	types = append(types, follow.Types()...)
-	registry, err := eventstore.NewRegistry(append(types, config.Types...)...)
+	registry, err := eventstore.NewRegistry(slices.Concat(
+		command.Types(), cmdb.Types(), change.Types(), schedule.Types(), release.Types(), follow.Types(), config.Types)...)
 	if err != nil {
 		return nil, fmt.Errorf("rollforward: open: %w", err)
 	}

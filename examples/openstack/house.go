@@ -120,9 +120,7 @@ func (c *clock) follow(t time.Time) {
 // openEngine opens an engine and tells it how OpenStack releases: what is in the
 // log already is left as it is.
 func openEngine(ctx context.Context, store eventstore.Store, h *history, now func() time.Time) (*rollforward.Engine, error) {
-	// So many events are appended in so short a time that saving the state of the
-	// folds every 10,000 would take a good part of it.
-	eng, err := rollforward.Open(ctx, store, rollforward.Config{Authorizer: roles(h), Clock: now, SnapshotEvery: 200_000})
+	eng, err := rollforward.Open(ctx, store, rollforward.Config{Authorizer: roles(h), Clock: now})
 	if err != nil {
 		return nil, err
 	}

@@ -107,7 +107,7 @@ func (f *Follower) save(ctx context.Context, taken snapshots) error {
 // long, so that saving large folds takes a twentieth of the time at most, however
 // fast the log grows.
 const (
-	brief = 50 * time.Millisecond
+	brief = 500 * time.Millisecond
 	rest  = 20
 )
 

@@ -5,6 +5,7 @@ import (
 	"iter"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -17,7 +18,8 @@ import (
 // one before, as when a server fails over to a copy that is behind.
 type replaced struct {
 	eventstore.Store
-	now atomic.Pointer[memory.Store]
+	now    atomic.Pointer[memory.Store]
+	waited atomic.Uint64 // the position after which the log of then is waited on
 }
 
 func (s *replaced) Read(ctx context.Context, q eventstore.Query) iter.Seq2[eventstore.Recorded, error] {
@@ -30,7 +32,9 @@ func (s *replaced) Head(ctx context.Context) (eventstore.Position, error) {
 
 // Wait returns when the log waited on has grown, whichever is there by then.
 func (s *replaced) Wait(ctx context.Context, after eventstore.Position) error {
-	return s.now.Load().Wait(ctx, after)
+	log := s.now.Load()
+	s.waited.Store(uint64(after))
+	return log.Wait(ctx, after)
 }
 
 func TestALogThatIsReplacedByAnOlderCopyWhileItIsFollowedStopsTheFollower(t *testing.T) {
@@ -60,6 +64,7 @@ func TestALogThatIsReplacedByAnOlderCopyWhileItIsFollowedStopsTheFollower(t *tes
 			store.now.Store(lived)
 			f := start(t, store, follow.Config{}, stock)
 			require.NoError(t, f.WaitFor(t.Context(), 40))
+			require.Eventually(t, func() bool { return store.waited.Load() == 40 }, time.Minute, time.Millisecond)
 			store.now.Store(copied)
 			many(t, lived, 1, 1) // ends the Wait on the log of before
 

@@ -163,6 +163,14 @@ type Checkpoints interface {
 	DeleteCheckpoint(ctx context.Context, name string) error
 }
 
+// Recaller is the optional power to tell from memory where a stream stood when the
+// store last looked, without a look at the log. What it says may be out of date: a
+// unit of work takes it for streams that it checks, where its append is held to it,
+// and looks again before it ends without one.
+type Recaller interface {
+	Recall(stream string) (version uint64, ok bool)
+}
+
 // Restorer is the optional power to take in a history recorded elsewhere as it
 // was: versions, recorded times and appends included. Package archive imports by it.
 type Restorer interface {

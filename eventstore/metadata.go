@@ -25,6 +25,15 @@ type Metadata struct {
 	Extra       map[string]json.RawMessage `json:",embed"`
 }
 
+// same reports whether two are the same for certain. Metadata with Extra never are:
+// its maps can change in place.
+func (m Metadata) same(o Metadata) bool {
+	return m.Extra == nil && o.Extra == nil &&
+		m.Actor == o.Actor && m.OnBehalfOf == o.OnBehalfOf && m.Reason == o.Reason && m.Command == o.Command && m.Key == o.Key &&
+		m.Correlation == o.Correlation && m.Causation == o.Causation && m.Source == o.Source && m.OccurredAt == o.OccurredAt &&
+		m.Traceparent == o.Traceparent
+}
+
 // Encode returns m as the JSON object of an Event's Meta, always the same bytes
 // for the same value; nil for zero metadata.
 func (m Metadata) Encode() ([]byte, error) {

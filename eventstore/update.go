@@ -121,6 +121,8 @@ type Tx struct {
 	anew     bool      // what caches know is not used: it was not what the log had
 	head     *Position // of the log, as it was first asked for
 	appended []func()  // run when the append has succeeded
+	meta     []byte    // encoded, of
+	encoded  Metadata  // as it was then
 }
 
 // pinned is a stream this unit of work depends on.
@@ -154,6 +156,12 @@ func (tx *Tx) Head() (Position, error) {
 func (tx *Tx) Check(stream string) (uint64, error) {
 	if p := tx.streams[stream]; p != nil {
 		return p.version, nil
+	}
+	if known, ok := tx.store.(Recaller); ok && !tx.anew {
+		if version, ok := known.Recall(stream); ok {
+			tx.assume(stream, version)
+			return version, nil
+		}
 	}
 	version, err := tx.store.Version(tx.ctx, stream)
 	if err != nil {
@@ -231,7 +239,8 @@ func (tx *Tx) pin(stream string, version uint64) *pinned {
 // pinned, and pins it where it stands if it is not.
 func (tx *Tx) history(stream string) ([]any, error) {
 	p := tx.streams[stream]
-	if p != nil && p.read {
+	if p != nil && (p.read || p.version == 0) {
+		p.read = true
 		return p.history, nil
 	}
 	var history []any
@@ -288,7 +297,7 @@ func (tx *Tx) Record(stream string, payloads ...any) error {
 // RecordBlind collects payloads as events of stream at whatever version it
 // stands: for streams that only collect, where nothing is decided.
 func (tx *Tx) RecordBlind(stream string, payloads ...any) error {
-	meta, err := tx.Meta.Encode()
+	meta, err := tx.encodedMeta()
 	if err != nil {
 		return err
 	}
@@ -312,6 +321,18 @@ func (tx *Tx) RecordBlind(stream string, payloads ...any) error {
 		tx.events, tx.payloads = append(tx.events, event), append(tx.payloads, read)
 	}
 	return nil
+}
+
+// encodedMeta encodes Meta, once for events that have the same.
+func (tx *Tx) encodedMeta() ([]byte, error) {
+	if !tx.encoded.same(tx.Meta) {
+		meta, err := tx.Meta.Encode()
+		if err != nil {
+			return nil, err
+		}
+		tx.meta, tx.encoded = meta, tx.Meta
+	}
+	return tx.meta, nil
 }
 
 // After returns the pinned streams in which this unit of work has recorded so

@@ -86,6 +86,14 @@ func (w *work) Append(ctx context.Context, events []eventstore.Event, expect ...
 	return nil, nil
 }
 
+// Recall is that of the store; see eventstore.Recaller.
+func (w *work) Recall(stream string) (version uint64, ok bool) {
+	if known, can := w.Store.(eventstore.Recaller); can {
+		return known.Recall(stream)
+	}
+	return 0, false
+}
+
 func (d *Door) do(ctx context.Context, call Call, f func(tx *Tx) error) (Done, error) {
 	if err := d.enter(); err != nil {
 		return Done{}, err

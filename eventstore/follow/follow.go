@@ -146,6 +146,8 @@ type Follower struct {
 	folds       []*fold
 	byName      map[string]*fold
 
+	run    *run
+	turn   chan struct{} // holds the token of who does the run's work: its goroutine, or whoever makes an offer while that waits
 	gate   gate          // views inside, or the run inside, which alone changes folds
 	saving chan struct{} // holds a token while snapshots are taken and saved, so that older ones never replace later ones
 	nudge  chan struct{} // Park tells a stopped run to look
@@ -190,6 +192,7 @@ func Start(store eventstore.Store, config Config, folds ...Declared) (*Follower,
 		byName:   map[string]*fold{},
 		saving:   make(chan struct{}, 1),
 		nudge:    make(chan struct{}, 1),
+		turn:     make(chan struct{}, 1),
 		cancel:   cancel,
 		done:     make(chan struct{}),
 	}
@@ -203,8 +206,9 @@ func Start(store eventstore.Store, config Config, folds ...Declared) (*Follower,
 		cancel()
 		return nil, err
 	}
-	r := &run{Follower: f, aiming: true}
-	go r.work(ctx)
+	f.run = &run{Follower: f, aiming: true}
+	f.turn <- struct{}{} // and it is kept when the run ends
+	go f.run.work(ctx)
 	return f, nil
 }
 

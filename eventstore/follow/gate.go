@@ -77,6 +77,17 @@ func (g *gate) lock() {
 	<-emptied
 }
 
+// tryLock lets the writer in if no view is inside, and reports whether it did.
+func (g *gate) tryLock() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.inside > 0 {
+		return false
+	}
+	g.written = true
+	return true
+}
+
 func (g *gate) unlock() {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -25,8 +25,8 @@ const (
 	parkPause  = 50 * time.Millisecond // between two looks for a decision while the log grows
 )
 
-// run is the follower's goroutine. It alone changes folds: while views wait at
-// the gate, or while none are let in because Ready is unset.
+// run is the follower's goroutine, and what it knows. Who has the turn alone changes
+// folds: while views wait at the gate, or while none are let in because Ready is unset.
 type run struct {
 	*Follower
 	poison *PoisonError        // the event that a fold could not take
@@ -38,9 +38,14 @@ type run struct {
 	savers sync.WaitGroup
 	rested time.Time // before it no snapshots are saved beside; under the token of saving
 
+	left *outcome // of an offer that was taken by who made it; nil if that went well
+
 	waited    chan error // the end of a Wait for more than waitedFor; nil while there is none
 	waitedFor eventstore.Position
+	woken     time.Time // when a Wait last ended by what was offered
 }
+
+var errEnded = errors.New("a fold ended the follower's goroutine: Apply returns or panics")
 
 func (r *run) work(ctx context.Context) {
 	returned := false
@@ -48,7 +53,7 @@ func (r *run) work(ctx context.Context) {
 	defer r.savers.Wait()
 	defer func() {
 		if !returned {
-			r.stop(errors.New("a fold ended the follower's goroutine: Apply returns or panics"))
+			r.stop(errEnded)
 		}
 	}()
 	for failures := 0; ; {
@@ -202,8 +207,8 @@ func (r *run) apply(ctx context.Context, batch []eventstore.Recorded) (again boo
 	if again, err = r.applyInside(batch); again || err != nil {
 		return again, err
 	}
-	if r.since += len(batch); r.every > 0 && r.since >= r.every {
-		r.saveBeside(ctx)
+	if r.since += len(batch); r.due() {
+		r.saveBeside(ctx) // or else await does
 	}
 	return false, nil
 }
@@ -211,6 +216,10 @@ func (r *run) apply(ctx context.Context, batch []eventstore.Recorded) (again boo
 func (r *run) applyInside(batch []eventstore.Recorded) (again bool, err error) {
 	r.gate.lock()
 	defer r.gate.unlock()
+	return r.applyLocked(batch)
+}
+
+func (r *run) applyLocked(batch []eventstore.Recorded) (again bool, err error) {
 	defer r.settle() // before the gate opens: Ready is what views go by
 	r.shut = true
 	if err := r.feed(batch); err != nil {
@@ -315,7 +324,7 @@ func final(err error) bool {
 	var decode *eventstore.DecodeError
 	return errors.Is(err, eventstore.ErrClosed) || errors.Is(err, eventstore.ErrRewound) ||
 		errors.Is(err, eventstore.ErrDamaged) || errors.Is(err, eventstore.ErrNewerFormat) ||
-		errors.As(err, &decode) || errors.Is(err, errBroken)
+		errors.As(err, &decode) || errors.Is(err, errBroken) || errors.Is(err, errEnded)
 }
 
 // awaitDecision returns when it is recorded that the poison is left out, here or

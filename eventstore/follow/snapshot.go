@@ -27,6 +27,7 @@ func (f *Follower) Snapshot(ctx context.Context) error {
 	}
 	select {
 	case f.saving <- struct{}{}:
+		defer f.offers.wake() // one may be due
 		defer func() { <-f.saving }()
 	case <-ctx.Done():
 		return fmt.Errorf("save snapshots: %w", ctx.Err())
@@ -103,39 +104,38 @@ func (f *Follower) save(ctx context.Context, taken snapshots) error {
 	return err
 }
 
-// A save that took longer than brief is followed by a rest of so many times as
-// long, so that saving large folds takes a twentieth of the time at most, however
-// fast the log grows.
-const (
-	brief = 500 * time.Millisecond
-	rest  = 20
-)
+// A save is followed by a rest of so many times as long, so that saving takes a
+// twentieth of the time at most, however large the folds are and however fast the
+// log grows.
+const rest = 20
 
-// saveBeside takes snapshots and saves them while the run goes on. While a save
-// is under way, or rested from, it leaves it for a later batch.
-func (r *run) saveBeside(ctx context.Context) {
-	if r.checkpoints == nil {
-		return
-	}
+// due reports whether snapshots are to be saved.
+func (r *run) due() bool { return r.every > 0 && r.since >= r.every && r.checkpoints != nil }
+
+// saveBeside takes snapshots and saves them while the run goes on. While a save is
+// under way it leaves it to the end of that, which nudges the run; while one is
+// rested from it leaves it too, and returns for how long.
+func (r *run) saveBeside(ctx context.Context) (rested time.Duration) {
 	select {
 	case r.saving <- struct{}{}:
 	default:
-		return
+		return 0
 	}
 	begin := time.Now()
-	if begin.Before(r.rested) {
+	if rested = r.rested.Sub(begin); rested > 0 {
 		<-r.saving
-		return
+		return rested
 	}
 	r.since = 0
 	taken := r.take(false)
 	r.savers.Go(func() {
+		defer r.offers.wake()
 		defer func() { <-r.saving }()
 		_ = r.save(ctx, taken) // published and logged
-		if took := time.Since(begin); took > brief {
-			r.rested = time.Now().Add(rest * took)
-		}
+		end := time.Now()
+		r.rested = end.Add(rest * end.Sub(begin))
 	})
+	return 0
 }
 
 // load makes the state of the folds that have none: from a snapshot, or from the

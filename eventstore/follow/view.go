@@ -65,10 +65,13 @@ func (f *Follower) enter(ctx context.Context) error {
 // come to it yet. WaitFor(ctx, 0) waits until views are ready. It fails as View
 // does when ctx ends, while the follower is stopped, and after Close.
 func (f *Follower) WaitFor(ctx context.Context, position eventstore.Position) error {
-	for {
+	for asked := false; ; asked = true {
 		changed, err := f.await(position)
 		if changed == nil || err != nil {
 			return err
+		}
+		if !asked {
+			f.offers.want(position)
 		}
 		select {
 		case <-changed:

@@ -27,6 +27,7 @@ type conn struct {
 	newTags        map[string]int64
 	blocks         map[int64]int64 // by type: the last one that is committed; likewise
 	newBlocks      map[int64]int64
+	store          *Store
 	memo           *memo        // of the connection that appends; nil: it remembers nothing
 	appended       *transaction // of the append under way, once it is complete
 }
@@ -50,7 +51,7 @@ func (s *Store) connect(ctx context.Context, first bool) (*conn, error) {
 	}
 	dc.SetBusyTimeout(0) // waiting is done by patiently, which obeys a context
 	c := &conn{
-		Conn: dc, streams: map[int64]string{}, types: map[int64]string{},
+		Conn: dc, store: s, streams: map[int64]string{}, types: map[int64]string{},
 		typeKeys: map[string]int64{}, newTypes: map[string]int64{}, tagKeys: map[string]int64{}, newTags: map[string]int64{},
 		blocks: map[int64]int64{}, newBlocks: map[int64]int64{},
 	}

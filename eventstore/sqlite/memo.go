@@ -1,6 +1,8 @@
 package sqlite
 
 import (
+	"sync"
+
 	"github.com/rollforward/rollforward/eventstore"
 )
 
@@ -12,7 +14,32 @@ type memo struct {
 	version int64 // data_version under which the rest holds
 	head    eventstore.Position
 	headed  bool // head is known
+
+	mu      sync.Mutex // the connection's user alone writes to streams; Recall reads them beside it
 	streams map[string]stream
+}
+
+// find returns where a stream stands, if that is known.
+func (m *memo) find(name string) (st stream, ok bool) {
+	if m == nil {
+		return stream{}, false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	st, ok = m.streams[name]
+	return st, ok
+}
+
+// keep remembers streams; a full memo forgets the others.
+func (m *memo) keep(streams map[string]*stream) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.streams)+len(streams) > maxNames {
+		clear(m.streams)
+	}
+	for name, st := range streams {
+		m.streams[name] = *st
+	}
 }
 
 // recall makes c remember from here on, and forget what another connection may
@@ -25,12 +52,23 @@ func (c *conn) recall() error {
 	}
 	if c.memo == nil || c.memo.version != version {
 		c.memo = &memo{version: version, streams: map[string]stream{}}
+		c.store.memo.Store(c.memo)
 	}
 	return nil
 }
 
+// Recall returns where a stream stood when this process last looked, without a look
+// at the file; see eventstore.Recaller.
+func (s *Store) Recall(stream string) (version uint64, ok bool) {
+	st, ok := s.memo.Load().find(stream)
+	return st.version, ok
+}
+
 // forget is for commits that say nothing of what they changed.
-func (c *conn) forget() { c.memo = nil }
+func (c *conn) forget() {
+	c.memo = nil
+	c.store.memo.Store(nil)
+}
 
 // learn takes over what a transaction has committed.
 func (c *conn) learn(t *transaction) {
@@ -38,21 +76,14 @@ func (c *conn) learn(t *transaction) {
 	if m == nil {
 		return
 	}
-	if len(m.streams)+len(t.streams) > maxNames {
-		clear(m.streams)
-	}
-	for name, st := range t.streams {
-		m.streams[name] = *st
-	}
+	m.keep(t.streams)
 	m.head, m.headed = t.head, true
 }
 
 // version returns a stream's key and where it stands, zeros if it does not exist.
 func (c *conn) version(name string) (st stream, err error) {
-	if c.memo != nil {
-		if st, ok := c.memo.streams[name]; ok {
-			return st, nil
-		}
+	if st, ok := c.memo.find(name); ok {
+		return st, nil
 	}
 	key, ok, err := c.number(sqlStreamKey, name)
 	if err != nil {
@@ -65,8 +96,8 @@ func (c *conn) version(name string) (st stream, err error) {
 		}
 		st = stream{key, uint64(version)}
 	}
-	if c.memo != nil && len(c.memo.streams) < maxNames {
-		c.memo.streams[name] = st
+	if c.memo != nil {
+		c.memo.keep(map[string]*stream{name: &st})
 	}
 	return st, nil
 }

@@ -46,6 +46,15 @@ func (s *Store) Read(ctx context.Context, q eventstore.Query) iter.Seq2[eventsto
 			fail(err)
 			return
 		}
+		if len(q.Streams) == 1 && q.After == 0 {
+			// A stream that a command begins is not there yet: that costs a look-up.
+			if version, err := s.Version(ctx, q.Streams[0]); err != nil {
+				fail(err)
+				return
+			} else if version == 0 {
+				return
+			}
+		}
 		var p *plan
 		for read := 0; p == nil || !p.done; {
 			page := page{rows: pageRows}

@@ -56,6 +56,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rollforward/rollforward/eventstore"
@@ -70,6 +71,7 @@ type Store struct {
 	readers chan *conn // likewise those that read
 	bell    wake.Bell
 	watch   watch
+	memo    atomic.Pointer[memo] // that of the connection that appends
 	closing sync.Once
 	done    chan struct{} // closed by Close
 }
@@ -78,6 +80,7 @@ var (
 	_ eventstore.Store       = (*Store)(nil)
 	_ eventstore.Checkpoints = (*Store)(nil)
 	_ eventstore.Restorer    = (*Store)(nil)
+	_ eventstore.Recaller    = (*Store)(nil)
 )
 
 // Option changes how a Store is opened.

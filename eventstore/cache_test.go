@@ -251,3 +251,69 @@ func TestTheCacheKeepsWhatWasUsedLast(t *testing.T) {
 		require.Equal(t, s.reads, store.reads, s.stream)
 	}
 }
+
+// recalling remembers where streams stood when they were last looked at, and does
+// not hear of what others append.
+type recalling struct {
+	counting
+	known map[string]uint64
+}
+
+func (s *recalling) Version(ctx context.Context, stream string) (uint64, error) {
+	version, err := s.counting.Version(ctx, stream)
+	s.known[stream] = version
+	return version, err
+}
+
+func (s *recalling) Recall(stream string) (uint64, bool) {
+	version, ok := s.known[stream]
+	return version, ok
+}
+
+// A stream whose place is remembered is held to it by the append, and by a look
+// where nothing is appended.
+func TestWhatAStoreRecallsIsHeldToTheLog(t *testing.T) {
+	check := func(store eventstore.Store, then func(tx *eventstore.Tx, version uint64) error) (seen []uint64, err error) {
+		_, err = eventstore.Update(t.Context(), store, tills(t), func(tx *eventstore.Tx) error {
+			version, err := tx.Check("till-1")
+			if err != nil {
+				return err
+			}
+			seen = append(seen, version)
+			return then(tx, version)
+		})
+		return seen, err
+	}
+	inner := memory.New()
+	store := &recalling{counting{Store: inner}, map[string]uint64{}}
+	pay := func(tx *eventstore.Tx, _ uint64) error { return tx.Record("till-1", paidIn{1}) }
+
+	_, err := with(t, inner, till, "till-1", payIn{1})
+	require.NoError(t, err)
+	store.known["till-1"] = 1
+	seen, err := check(store, pay)
+	require.NoError(t, err)
+	require.Equal(t, []uint64{1}, seen)
+	require.Zero(t, store.versions, "the append held to it")
+
+	// Another process has moved it on: an append meets a conflict and looks.
+	seen, err = check(store, pay)
+	require.NoError(t, err)
+	require.Equal(t, []uint64{1, 2}, seen)
+
+	// A refusal, and a unit of work that records nothing, are said of the log as it stands.
+	store.known["till-1"] = 1
+	refused := errors.New("refused")
+	seen, err = check(store, func(_ *eventstore.Tx, version uint64) error {
+		if version < 3 {
+			return refused
+		}
+		return nil
+	})
+	require.NoError(t, err)
+	require.Equal(t, []uint64{1, 3}, seen)
+	store.known["till-1"] = 1
+	seen, err = check(store, func(*eventstore.Tx, uint64) error { return nil })
+	require.NoError(t, err)
+	require.Equal(t, []uint64{1, 3}, seen)
+}

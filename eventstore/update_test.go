@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"reflect"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -543,4 +545,43 @@ func TestMetadataThatHaveNoJSONAreNotRecorded(t *testing.T) {
 	head, err := store.Head(t.Context())
 	require.NoError(t, err)
 	require.Zero(t, head)
+}
+
+// Whichever field of Meta changes within a unit of work, events have it as it was
+// when they were recorded.
+func TestEventsHaveTheMetadataOfTheirMoment(t *testing.T) {
+	var wanted []eventstore.Metadata
+	records, err := eventstore.Update(t.Context(), memory.New(), tills(t), func(tx *eventstore.Tx) error {
+		wanted = nil
+		record := func() error {
+			m := tx.Meta
+			m.Extra = maps.Clone(m.Extra)
+			wanted = append(wanted, m)
+			return tx.RecordBlind("till-1", paidIn{1})
+		}
+		err := record()
+		fields := reflect.ValueOf(&tx.Meta).Elem()
+		for i := range fields.NumField() {
+			switch field := fields.Field(i); v := field.Addr().Interface().(type) {
+			case *string:
+				*v = "changed"
+			case *uuid.UUID:
+				*v = uuid.New()
+			case *time.Time:
+				*v = time.Date(2026, 11, 24, 16, 0, 0, 0, time.UTC)
+			default:
+				field.Set(reflect.ValueOf(map[string]json.RawMessage{"more": json.RawMessage("1")}))
+			}
+			err = errors.Join(err, record(), record())
+		}
+		tx.Meta.Extra["more"] = json.RawMessage("2") // in place
+		return errors.Join(err, record())
+	})
+	require.NoError(t, err)
+	require.Equal(t, 24, len(records))
+	for i, r := range records {
+		m, err := eventstore.DecodeMetadata(r.Meta)
+		require.NoError(t, err)
+		require.Equal(t, wanted[i], m, i)
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -161,4 +162,96 @@ func TestAFollowerThatIsOfferedEverythingStillLooksAtTheLog(t *testing.T) {
 		require.NoError(t, f.WaitFor(t.Context(), records[0].Position))
 	}
 	require.Greater(t, store.records.Load(), before)
+}
+
+// Whoever offers an append to a follower that has nothing to do need not wait for it.
+func TestWhatIsOfferedToAnIdleFollowerIsThereAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := memory.New()
+		p := saved("stock")
+		f := start(t, store, follow.Config{}, p)
+		synctest.Wait()
+		for range 10 {
+			records := appendMoves(t, store, Moved{"a", 1}, Moved{"b", 2})
+			f.Offer(records)
+			require.Equal(t, records[1].Position, f.Status().Position)
+			require.True(t, f.Status().Ready)
+		}
+		require.Equal(t, plain(t, store, "stock"), state(t, f, store, p))
+		require.NoError(t, f.Close())
+	})
+}
+
+// A view sees one cut, also where what is offered comes from inside it.
+func TestAnOfferFromInsideAViewWaitsForItsEnd(t *testing.T) {
+	store := memory.New()
+	p := saved("stock")
+	f := start(t, store, follow.Config{}, p)
+	require.NoError(t, f.View(t.Context(), func(v *follow.View) error {
+		before := text(t, p.In(v))
+		f.Offer(appendMoves(t, store, Moved{"a", 1}))
+		require.Equal(t, before, text(t, p.In(v)))
+		return nil
+	}))
+	require.Equal(t, plain(t, store, "stock"), state(t, f, store, p))
+}
+
+func TestAFoldThatEndsTheGoroutineOfAnOfferStopsTheFollower(t *testing.T) {
+	store := memory.New()
+	f := start(t, store, follow.Config{}, follow.Projection[*Book]{Name: "quitter", New: func() *Book {
+		b := NewBook("quitter")
+		b.before = func(eventstore.Recorded) { (&testing.T{}).SkipNow() }
+		return b
+	}})
+	require.NoError(t, f.WaitFor(t.Context(), 0))
+	var offered sync.WaitGroup
+	offered.Go(func() { f.Offer(appendMoves(t, store, Moved{"a", 1})) })
+	offered.Wait()
+	require.ErrorContains(t, f.WaitFor(t.Context(), 1), "ended the follower's goroutine")
+}
+
+// deaf is a store whose Wait tells of nothing for a minute.
+type deaf struct{ *memory.Store }
+
+func (deaf) Wait(ctx context.Context, _ eventstore.Position) error {
+	select {
+	case <-time.After(time.Minute):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Who knows of an event need not wait until the follower hears of it.
+func TestWhoWaitsForAPositionHasTheLogRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := deaf{memory.New()}
+		p := saved("stock")
+		f := start(t, store, follow.Config{}, p)
+		synctest.Wait()
+		began := time.Now()
+		for range 3 {
+			records := appendMoves(t, store, Moved{"a", 1})
+			require.NoError(t, f.WaitFor(t.Context(), records[0].Position))
+		}
+		require.Zero(t, time.Since(began))
+		require.NoError(t, f.Close())
+	})
+}
+
+// Who waits for a position that the log has not come to does not have it read on and on.
+func TestWhoWaitsForTheFutureHasTheLogReadOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &counted{Store: memory.New()}
+		f := start(t, store, follow.Config{}, saved("stock"))
+		appendMoves(t, store, Moved{"a", 1})
+		require.NoError(t, f.WaitFor(t.Context(), 1))
+		synctest.Wait()
+		before := store.records.Load()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		require.ErrorIs(t, f.WaitFor(ctx, 2), context.DeadlineExceeded)
+		require.LessOrEqual(t, store.records.Load()-before, int64(3))
+		require.NoError(t, f.Close())
+	})
 }

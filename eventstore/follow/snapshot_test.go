@@ -429,3 +429,23 @@ func TestSavingTakesATwentiethOfTheTimeAtMost(t *testing.T) {
 		require.Equal(t, during+1, saves.Load(), "and at the end")
 	})
 }
+
+// What is due while a save is rested from is saved when the rest is over, also where
+// nothing is appended any more.
+func TestASaveThatIsDueIsMadeWhenTheRestIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := memory.New()
+		var saves atomic.Int64
+		p := follow.Projection[heavy]{Name: "stock", New: func() heavy { return heavy{Saved{NewBook("stock")}, &saves} }}
+		f := start(t, store, follow.Config{SnapshotEvery: 2}, p)
+		for range 2 {
+			appendMoves(t, store, Moved{"a", 1}, Moved{"b", 1})
+			time.Sleep(2 * time.Second)
+		}
+		require.Equal(t, int64(1), saves.Load(), "the second is rested from")
+		time.Sleep(time.Minute)
+		require.Equal(t, int64(2), saves.Load())
+		require.Equal(t, eventstore.Position(4), f.Status().Folds[0].Snapshot)
+		require.NoError(t, f.Close())
+	})
+}

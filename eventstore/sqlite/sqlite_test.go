@@ -163,3 +163,45 @@ func holdLock(t testing.TB, path string) (release func()) {
 		}
 	}
 }
+
+// What this process has looked at or appended is recalled, until another process is
+// seen to have appended.
+func TestWhereStreamsStandIsRecalled(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log.db")
+	open := func() *sqlite.Store {
+		store, err := sqlite.Open(path)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, store.Close()) })
+		return store
+	}
+	one, other := open(), open()
+	recalls := func(stream string, version uint64, known bool) {
+		t.Helper()
+		v, ok := one.Recall(stream)
+		require.Equal(t, known, ok, stream)
+		require.Equal(t, version, v, stream)
+	}
+	recalls("a", 0, false)
+	_, err := one.Append(t.Context(), []eventstore.Event{event("a"), event("a"), event("b")})
+	require.NoError(t, err)
+	recalls("a", 2, true)
+	recalls("b", 1, true)
+	recalls("c", 0, false)
+	_, err = one.Version(t.Context(), "c")
+	require.NoError(t, err)
+	recalls("c", 0, true)
+
+	_, err = one.Append(t.Context(), []eventstore.Event{event("a"), event("a")}, eventstore.At("a", 7))
+	require.ErrorIs(t, err, eventstore.ErrConflict)
+	recalls("a", 2, true)
+
+	_, err = other.Append(t.Context(), []eventstore.Event{event("a")})
+	require.NoError(t, err)
+	_, err = one.Head(t.Context())
+	require.NoError(t, err)
+	recalls("a", 0, false)
+	version, err := one.Version(t.Context(), "a")
+	require.NoError(t, err)
+	require.Equal(t, uint64(3), version)
+	recalls("a", 3, true)
+}

@@ -1,0 +1,284 @@
+package sqlite_test
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/rollforward/rollforward/eventstore"
+	"github.com/rollforward/rollforward/eventstore/sqlite"
+	"github.com/rollforward/rollforward/internal/race"
+)
+
+// The test binary runs itself again as processes that do not live to their end, in
+// the role that this variable names; see dying. Path and seed follow it in the
+// variables that other processes take them from, the rest in these.
+const (
+	dyingVariable   = "ROLLFORWARD_SQLITE_DYING"
+	writersVariable = "ROLLFORWARD_SQLITE_WRITERS"
+	pointVariable   = "ROLLFORWARD_SQLITE_POINT" // where a process kills itself
+	hitVariable     = "ROLLFORWARD_SQLITE_HIT"   // and at the how manieth time that it comes there
+)
+
+func init() {
+	if role := os.Getenv(dyingVariable); role != "" {
+		if err := dying(role); err != nil {
+			say("failure %v", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+}
+
+// dying is the whole of a process that is killed, or kills itself. What it says is
+// out at once: a line is one write to the pipe. It ends with its parent.
+func dying(role string) error {
+	go func() {
+		io.Copy(io.Discard, os.Stdin)
+		os.Exit(3)
+	}()
+	switch role {
+	case "append":
+		return appendUntilKilled(true)
+	case "append, told too early":
+		return appendUntilKilled(false, sqlite.WithCommit(func(commit func() error) error {
+			say("%s", tooEarly)
+			return commit()
+		}))
+	case "append, dying at a point":
+		return appendUntilKilled(true, dieAt()...)
+	case "save, dying at a point":
+		return saveUntilKilled(dieAt()...)
+	case "restore, dying at a point":
+		return restoreUntilKilled(dieAt()...)
+	case "create":
+		return createUntilKilled()
+	case "create, limited":
+		return createWithin()
+	}
+	if order, ok := strings.CutPrefix(role, "consume, "); ok {
+		return consume(order)
+	}
+	return fmt.Errorf("no role %q", role)
+}
+
+func say(format string, args ...any) { fmt.Fprintf(os.Stdout, format+"\n", args...) }
+
+// number returns a variable that the parent has set.
+func number(variable string) (uint64, error) {
+	n, err := strconv.ParseUint(os.Getenv(variable), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", variable, err)
+	}
+	return n, nil
+}
+
+// sizeOf is how much a harness does: full, less under the race detector, or what a
+// variable says.
+func sizeOf(t testing.TB, variable string, full, underRace int) int {
+	t.Helper()
+	if set := os.Getenv(variable); set != "" {
+		n, err := strconv.Atoi(set)
+		require.NoError(t, err, variable)
+		return n
+	}
+	if race.Enabled {
+		return underRace
+	}
+	return full
+}
+
+// script is what one writer appends. All of it follows from its seed and from the
+// version at which its own stream, which nobody else writes, stood before.
+type script struct {
+	own     string
+	version uint64 // of own, once all that next has given is appended
+	rand    *rand.Rand
+}
+
+func newScript(seed uint64, writer int, version uint64) *script {
+	return &script{ownStream(writer), version, rand.New(rand.NewPCG(seed, uint64(writer)))}
+}
+
+func ownStream(writer int) string { return fmt.Sprint("own-", writer) }
+
+// next is the next append: one to six events of the writer's own stream, of one that all
+// append to blindly, and of many small ones, under the version of the first.
+func (s *script) next() ([]eventstore.Event, eventstore.Expect) {
+	expect := eventstore.At(s.own, s.version)
+	streams := []string{s.own, "blind", fmt.Sprint("rare-", s.rand.IntN(50)), s.own, "blind", fmt.Sprint("rare-", s.rand.IntN(50))}
+	streams = streams[:1+s.rand.IntN(len(streams))]
+	events := make([]eventstore.Event, len(streams))
+	for i, stream := range streams {
+		var id uuid.UUID
+		for j := range id {
+			id[j] = byte(s.rand.UintN(256))
+		}
+		events[i] = eventOf(id, stream)
+		if stream == s.own {
+			s.version++
+		}
+	}
+	return events, expect
+}
+
+// tooEarly is what the control says in place of what it does not know yet.
+const tooEarly = "ack 0 0"
+
+// acknowledge says what a writer was told of an append: for each event the version, the
+// position, the append and the time.
+func acknowledge(writer int, records []eventstore.Recorded) {
+	line := fmt.Sprintf("ack %d %d", writer, len(records))
+	for _, r := range records {
+		line += fmt.Sprintf(" %d %d %d %d", r.Version, r.Position, r.Append, r.RecordedAt.UnixMicro())
+	}
+	say("%s", line)
+}
+
+// appendUntilKilled appends by several writers at once, and says each append that was
+// acknowledged unless that is said elsewhere.
+func appendUntilKilled(says bool, options ...sqlite.Option) error {
+	seed, err := number(seedVariable)
+	if err != nil {
+		return err
+	}
+	writers, err := number(writersVariable)
+	if err != nil {
+		return err
+	}
+	say("opening")
+	store, err := sqlite.Open(os.Getenv(pathVariable), options...)
+	if err != nil {
+		return err
+	}
+	failed := make(chan error)
+	for w := range int(writers) {
+		version, err := store.Version(ctx, ownStream(w))
+		if err != nil {
+			return err
+		}
+		go func() {
+			for s := newScript(seed, w, version); ; {
+				events, expect := s.next()
+				records, err := store.Append(ctx, events, expect)
+				if err != nil {
+					failed <- err
+					return
+				}
+				if says {
+					acknowledge(w, records)
+				}
+			}
+		}()
+	}
+	return <-failed
+}
+
+// dyingCommand is the test binary in a role of dying.
+func dyingCommand(role, path string, more ...string) *exec.Cmd {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(append(os.Environ(), dyingVariable+"="+role, pathVariable+"="+path), more...)
+	cmd.Stderr = os.Stderr
+	return cmd
+}
+
+// listen starts cmd and returns each line it says, heard being told of it, until it
+// has ended. It fails where the process was neither killed nor ended well.
+func listen(cmd *exec.Cmd, heard func(line string)) (lines []string, err error) {
+	in, err := cmd.StdinPipe() // stays open as long as the parent lives
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	scanner := bufio.NewScanner(out)
+	for scanner.Scan() {
+		lines = append(lines, scanner.Text())
+		heard(scanner.Text())
+	}
+	heardAll := scanner.Err()
+	ended := cmd.Wait()
+	in.Close() // closed by Wait already
+	if ended != nil && !killed(cmd) {
+		return lines, fmt.Errorf("a process ended with %w: %q", ended, lines)
+	}
+	return lines, heardAll
+}
+
+func killed(cmd *exec.Cmd) bool {
+	return strings.HasPrefix(cmd.ProcessState.String(), "signal: killed")
+}
+
+// attempt is an append that a process made, and what it was told.
+type attempt struct {
+	events  []eventstore.Event
+	expect  eventstore.Expect
+	records []eventstore.Recorded // nil where it was told nothing, or nothing more than that all is well
+}
+
+func (s *script) attempt() attempt {
+	events, expect := s.next()
+	return attempt{events: events, expect: expect}
+}
+
+// heardOf is the attempt that a line acknowledges: the next one of its writer.
+func heardOf(line string, scripts []*script) (a attempt, err error) {
+	said, ok := strings.CutPrefix(line, "ack ")
+	if !ok {
+		return a, errors.New(line)
+	}
+	var numbers []int64
+	for field := range strings.FieldsSeq(said) {
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return a, fmt.Errorf("%q: %w", line, err)
+		}
+		numbers = append(numbers, n)
+	}
+	if len(numbers) < 2 || numbers[0] >= int64(len(scripts)) || int64(len(numbers)) != 2+4*numbers[1] {
+		return a, fmt.Errorf("%q has %d numbers", line, len(numbers))
+	}
+	a = scripts[numbers[0]].attempt()
+	if line == tooEarly {
+		return a, nil
+	}
+	if int(numbers[1]) != len(a.events) {
+		return a, fmt.Errorf("%q: %d events were appended", line, len(a.events))
+	}
+	for i, e := range a.events {
+		n := numbers[2+4*i:]
+		a.records = append(a.records, eventstore.Recorded{
+			Event: e, Version: uint64(n[0]), Position: eventstore.Position(n[1]), Append: eventstore.Position(n[2]),
+			RecordedAt: time.UnixMicro(n[3]).UTC(),
+		})
+	}
+	return a, nil
+}
+
+// memoryDir is a folder in memory, where the system has one: what a killed process has
+// written is there whether or not a disk heard of it, and much more happens in a millisecond.
+func memoryDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "rollforward")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+	return dir
+}

@@ -1,0 +1,347 @@
+package sqlite_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/rollforward/rollforward/eventstore"
+	"github.com/rollforward/rollforward/eventstore/sqlite"
+)
+
+// killsVariable sets how many processes are killed; 160 if not set.
+const killsVariable = "ROLLFORWARD_KILLS"
+
+// kills is what killing processes that append to one file came to, and what is known
+// of the log: what check has seen in it and found right.
+type kills struct {
+	seed     uint64
+	rounds   int
+	log      []eventstore.Recorded
+	versions map[string]uint64
+
+	crashes  int // processes killed
+	early    int // of these, before they had acknowledged anything
+	acks     int // appends acknowledged
+	kept     int // appends of which nobody heard, found as a whole
+	lost     int // likewise, not found
+	problems []string
+}
+
+func newKills(seed uint64) *kills { return &kills{seed: seed, versions: map[string]uint64{}} }
+
+func (k *kills) problem(format string, args ...any) {
+	k.problems = append(k.problems, fmt.Sprintf("round %d: ", k.rounds)+fmt.Sprintf(format, args...))
+}
+
+// add takes over the figures of others.
+func (k *kills) add(other *kills) {
+	k.crashes, k.early, k.acks, k.kept, k.lost = k.crashes+other.crashes, k.early+other.early, k.acks+other.acks, k.kept+other.kept, k.lost+other.lost
+	k.log = append(k.log, other.log...)
+	k.problems = append(k.problems, other.problems...)
+}
+
+func (k *kills) String() string {
+	return fmt.Sprintf("%d processes killed, %d of them before the first acknowledgement; %d appends acknowledged; %d in flight were recorded, %d were not; %d events; %d problems; seed %d",
+		k.crashes, k.early, k.acks, k.kept, k.lost, len(k.log), len(k.problems), k.seed)
+}
+
+// kill starts a process with so many writers and kills it up to 8 ms behind its first
+// acknowledgement, or, one of eight, up to 8 ms after it began to open the file. It
+// returns what was in flight.
+func (k *kills) kill(role, path string, writers int) (acknowledged, unheard []attempt) {
+	k.rounds++
+	random := rand.New(rand.NewPCG(k.seed, uint64(k.rounds)))
+	seed := random.Uint64() >> 1
+	wanted := "ack"
+	if random.IntN(8) == 0 {
+		wanted = "opening"
+	}
+	delay := time.Duration(random.Int64N(int64(8 * time.Millisecond)))
+	cmd := dyingCommand(role, path, fmt.Sprint(seedVariable, "=", seed), fmt.Sprint(writersVariable, "=", writers))
+	var timer *time.Timer
+	lines, err := listen(cmd, func(line string) {
+		if timer == nil && strings.HasPrefix(line, wanted) {
+			timer = time.AfterFunc(delay, func() { cmd.Process.Kill() }) // has ended by itself: listen says so
+		}
+	})
+	switch {
+	case err != nil:
+		k.problem("%v", err)
+	case !killed(cmd):
+		k.problem("the process ended by itself: %q", lines)
+	default:
+		k.crashes++
+	}
+	acknowledged, unheard = k.heard(lines, seed, writers)
+	if len(acknowledged) == 0 {
+		k.early++
+	}
+	return acknowledged, unheard
+}
+
+// heard is what a process said that was killed: the attempts that were acknowledged, and for
+// each writer the one that was next, of which nobody knows whether it began it.
+func (k *kills) heard(lines []string, seed uint64, writers int) (acknowledged, unheard []attempt) {
+	scripts := make([]*script, writers)
+	for w := range scripts {
+		scripts[w] = newScript(seed, w, k.versions[ownStream(w)])
+	}
+	for _, line := range lines {
+		if line == "opening" {
+			continue
+		}
+		a, err := heardOf(line, scripts)
+		if err != nil {
+			k.problem("%v", err)
+			continue
+		}
+		acknowledged = append(acknowledged, a)
+	}
+	k.acks += len(acknowledged)
+	for _, s := range scripts {
+		unheard = append(unheard, s.attempt())
+	}
+	return acknowledged, unheard
+}
+
+// check reads what a crash left in the log and holds it to I1 to I4. What was in flight
+// it sends again, and holds the log to what came of that.
+func (k *kills) check(store eventstore.Store, acknowledged, unheard []attempt) (recorded []bool) {
+	tail, err := k.tail(store)
+	if err != nil {
+		k.problem("read: %v", err)
+		return nil
+	}
+	k.order(tail)
+	found := map[uuid.UUID]eventstore.Recorded{}
+	for _, r := range tail {
+		if _, twice := found[r.ID]; twice {
+			k.problem("event %v is there twice", r.ID)
+		}
+		found[r.ID] = r
+	}
+	explained := 0
+	for _, a := range acknowledged {
+		records := recordsOf(a, found)
+		explained += len(records)
+		switch {
+		case len(records) < len(a.events):
+			k.problem("of an acknowledged append of %d events %d are there", len(a.events), len(records))
+		case a.records != nil && !slices.EqualFunc(records, a.records, same):
+			k.problem("%+v is there as %+v", a.records, records)
+		}
+	}
+	for _, a := range unheard {
+		records := recordsOf(a, found)
+		explained += len(records)
+		switch len(records) {
+		case 0:
+			k.lost++
+		case len(a.events):
+			k.kept++
+		default:
+			k.problem("of an append of %d events in flight %d are there", len(a.events), len(records))
+		}
+		recorded = append(recorded, len(records) > 0)
+	}
+	if explained != len(tail) {
+		k.problem("%d events are there and %d were appended", len(tail), explained)
+	}
+	k.log = append(k.log, tail...)
+
+	for _, a := range unheard {
+		was := recordsOf(a, found)
+		records, err := store.Append(ctx, a.events, a.expect)
+		switch {
+		case err != nil:
+			k.problem("resend: %v", err)
+		case len(was) > 0 && !slices.EqualFunc(records, was, same):
+			k.problem("a resend gave %+v for %+v", records, was)
+		case len(was) == 0:
+			k.order(records)
+			k.log = append(k.log, records...)
+			again, err := store.Append(ctx, a.events, a.expect)
+			if err != nil || !slices.EqualFunc(again, records, same) {
+				k.problem("a resend gave %+v and %v for %+v", again, err, records)
+			}
+		}
+	}
+	if tail, err := k.tail(store); err != nil || len(tail) > 0 {
+		k.problem("behind what was sent again come %d events, %v", len(tail), err)
+	}
+	return recorded
+}
+
+// tail reads what comes behind the log as it is known.
+func (k *kills) tail(store eventstore.Store) (tail []eventstore.Recorded, err error) {
+	q := eventstore.Query{}
+	if len(k.log) > 0 {
+		q.After = k.log[len(k.log)-1].Position
+	}
+	for r, err := range store.Read(ctx, q) {
+		if err != nil {
+			return tail, err
+		}
+		tail = append(tail, r)
+	}
+	return tail, nil
+}
+
+// order holds records that continue the log to rising positions and contiguous versions, I3.
+func (k *kills) order(records []eventstore.Recorded) {
+	last := eventstore.Position(0)
+	if len(k.log) > 0 {
+		last = k.log[len(k.log)-1].Position
+	}
+	for _, r := range records {
+		if r.Position <= last {
+			k.problem("position %d behind %d", r.Position, last)
+		}
+		last = r.Position
+		if k.versions[r.Stream]++; r.Version != k.versions[r.Stream] {
+			k.problem("stream %q has version %d in place %d", r.Stream, r.Version, k.versions[r.Stream])
+		}
+	}
+}
+
+// recordsOf returns the records of an attempt, which were made by one append and with the
+// same bytes; others are none of its.
+func recordsOf(a attempt, found map[uuid.UUID]eventstore.Recorded) (records []eventstore.Recorded) {
+	for _, e := range a.events {
+		if r, ok := found[e.ID]; ok && r.Equal(e) && (len(records) == 0 || r.Append == records[0].Append) {
+			records = append(records, r)
+		}
+	}
+	return records
+}
+
+func same(a, b eventstore.Recorded) bool {
+	return a.Equal(b.Event) && a.Version == b.Version && a.Position == b.Position && a.Append == b.Append && a.RecordedAt.Equal(b.RecordedAt)
+}
+
+// whole reads the log from its beginning, in a file that is checked page by page.
+func (k *kills) whole(path string) {
+	store, err := sqlite.Open(path, sqlite.CheckOnOpen())
+	if err != nil {
+		k.problem("%v", err)
+		return
+	}
+	n := 0
+	for r, err := range store.Read(ctx, eventstore.Query{}) {
+		if err != nil {
+			k.problem("read: %v", err)
+			break
+		}
+		if n >= len(k.log) || !same(r, k.log[n]) {
+			k.problem("the event at position %d is not what it was", r.Position)
+		}
+		n++
+	}
+	if n != len(k.log) {
+		k.problem("the log has %d events, %d were seen in it", n, len(k.log))
+	}
+	if err := store.Close(); err != nil {
+		k.problem("%v", err)
+	}
+}
+
+// perFile is how many processes die over one file, which grows meanwhile.
+const perFile = 250
+
+// killings kills n processes over files of dir. Where somebody stays, a store in this
+// process is open all the time, so that what the dead leave is never recovered by
+// the first who opens the file; otherwise each crash is.
+func killings(dir string, seed uint64, n int, stays bool) *kills {
+	total := newKills(seed)
+	for file := 0; total.rounds < n; file++ {
+		path := fmt.Sprintf("%s/log-%d-%v.db", dir, file, stays)
+		k := newKills(seed + uint64(file))
+		func() {
+			var store *sqlite.Store
+			end := func() {
+				if store != nil {
+					if err := store.Close(); err != nil {
+						k.problem("%v", err)
+					}
+					store = nil
+				}
+			}
+			defer end()
+			for k.rounds < perFile && total.rounds < n {
+				total.rounds++
+				if stays && store == nil || k.rounds > 0 && k.rounds%50 == 0 {
+					end()
+					var err error
+					if store, err = sqlite.Open(path); err != nil {
+						k.problem("%v", err)
+						return
+					}
+				}
+				acknowledged, unheard := k.kill("append", path, []int{1, 4}[k.rounds%2])
+				if store == nil {
+					var err error
+					if store, err = sqlite.Open(path); err != nil {
+						k.problem("%v", err)
+						return
+					}
+				}
+				k.check(store, acknowledged, unheard)
+				if !stays {
+					end()
+				}
+			}
+		}()
+		k.whole(path)
+		total.add(k)
+	}
+	return total
+}
+
+// F01: kill -9 during appends loses nothing that was acknowledged, and leaves of what was
+// in flight all or nothing, which a resend makes one.
+func TestProcessesThatAreKilledLoseNothingAcknowledgedAtFullSize(t *testing.T) {
+	t.Parallel()
+	n := sizeOf(t, killsVariable, 160, 16)
+	seed := rand.Uint64() >> 1
+	results := make([]*kills, 2)
+	var running sync.WaitGroup
+	for i := range results {
+		dir := memoryDir(t)
+		running.Go(func() { results[i] = killings(dir, seed+uint64(i)<<32, n/2, i == 1) })
+	}
+	running.Wait()
+	total := newKills(seed)
+	for i, k := range results {
+		t.Logf("somebody stays %v: %v", i == 1, k)
+		total.add(k)
+	}
+	t.Logf("in all: %v", total)
+	require.Empty(t, total.problems, "seed %d", seed)
+	require.Equal(t, n/2*2, total.crashes)
+	require.NotZero(t, total.acks)
+	require.NotZero(t, total.lost, "nobody was killed before a commit: the harness proves nothing")
+}
+
+// The control of F01: a process that acknowledges before it commits is caught.
+func TestTheHarnessSeesWhatIsAcknowledgedBeforeItIsCommitted(t *testing.T) {
+	k := newKills(rand.Uint64() >> 1)
+	path := newPath(t)
+	for len(k.problems) == 0 && k.rounds < 200 {
+		acknowledged, unheard := k.kill("append, told too early", path, 1)
+		store, err := sqlite.Open(path)
+		require.NoError(t, err)
+		k.check(store, acknowledged, unheard)
+		require.NoError(t, store.Close())
+	}
+	t.Logf("%v: %v", k, k.problems)
+	require.NotEmpty(t, k.problems, "the harness cannot tell good from bad")
+	require.Contains(t, strings.Join(k.problems, "\n"), "of an acknowledged append of")
+}

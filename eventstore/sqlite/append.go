@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"time"
 
@@ -31,71 +32,143 @@ const (
 // Append records events; see eventstore.Store. It costs one transaction, whose
 // commit syncs the log beside the file once, however many events there are; a few
 // look-ups in indexes an event; and none that grows with the history but as O(log n).
+// Appends that come while another one commits share the next commit; see queue.go.
 func (s *Store) Append(ctx context.Context, events []eventstore.Event, expect ...eventstore.Expect) ([]eventstore.Recorded, error) {
 	if err := eventstore.Validate(events, expect); err != nil {
 		return nil, err
 	}
-	var records []eventstore.Recorded
-	// IDs come before expectations. They are hardly ever known, so they are looked up
-	// only where an expectation fails, and where the log turns out to have one.
-	careful := false
+	a := &appending{s: s, events: events, expect: expect}
+	if err := s.together(ctx, a); err != nil {
+		return nil, outcome(err)
+	}
+	return a.records, nil
+}
+
+// AppendWith records events and runs also in the same transaction, behind them: what
+// it does to tables of the caller's own in the file is committed with the events or
+// not at all. It is told what is recorded. An error of also is returned, as one that
+// is eventstore.ErrNotApplied, and nothing is recorded.
+//
+// also may run again, where another process was in the way, and does not run where
+// the events are known from an earlier append. It neither begins nor ends a
+// transaction, and leaves the tables of the store alone. Statements that it prepares
+// on c are kept for the next time. While it runs nobody else appends.
+func (s *Store) AppendWith(ctx context.Context, events []eventstore.Event, also func(c *driver.Conn, records []eventstore.Recorded) error, expect ...eventstore.Expect) ([]eventstore.Recorded, error) {
+	if err := eventstore.Validate(events, expect); err != nil {
+		return nil, err
+	}
+	a := &appending{s: s, events: events, expect: expect, also: also}
+	if err := a.alone(ctx); err != nil {
+		return nil, outcome(err)
+	}
+	return a.records, nil
+}
+
+// appending is one append under way.
+type appending struct {
+	s       *Store
+	events  []eventstore.Event
+	expect  []eventstore.Expect
+	also    func(c *driver.Conn, records []eventstore.Recorded) error // nil: nothing
+	records []eventstore.Recorded
+	careful bool // its IDs are looked up first
+}
+
+// alone appends in a transaction of its own.
+//
+// IDs come before expectations. They are hardly ever known, so they are looked up
+// only where an expectation fails, and where the log turns out to have one.
+func (a *appending) alone(ctx context.Context) error {
 	attempt := func(c *conn) (bool, error) {
-		known := func() (done bool, err error) {
-			records, err = eventstore.Resend(events, c.known)
-			return records != nil || err != nil, err
+		t := &transaction{s: a.s, c: c, ctx: ctx, streams: map[string]*stream{}}
+		added, err := a.add(t)
+		if added {
+			c.appended = t
 		}
-		s.at("ids")
-		if careful {
-			if done, err := known(); done {
-				return false, err
-			}
+		return added, err
+	}
+	err := a.s.write(ctx, "append to", attempt)
+	if code(err) == driver.ResultConstraint && !a.careful {
+		a.careful = true
+		err = a.s.write(ctx, "append to", attempt)
+	}
+	return err
+}
+
+// add looks up and inserts within a transaction. It reports whether it inserted.
+func (a *appending) add(t *transaction) (added bool, err error) {
+	s, c := a.s, t.c
+	known := func() (done bool, err error) {
+		a.records, err = eventstore.Resend(a.events, c.known)
+		return a.records != nil || err != nil, err
+	}
+	s.at("ids")
+	if a.careful {
+		if done, err := known(); done {
+			return false, err
 		}
-		t := &transaction{s: s, c: c, ctx: ctx, streams: map[string]*stream{}}
-		s.at("expectations")
-		for _, x := range expect {
-			st, err := t.stream(x.Stream)
-			if err != nil {
-				return false, err
-			}
-			if st.version == x.Version {
-				continue
-			}
-			if done, err := known(); done {
-				return false, err
-			}
-			return false, &eventstore.ConflictError{Stream: x.Stream, Want: x.Version, Actual: st.version}
-		}
-		at := s.now().UTC().Truncate(time.Microsecond)
-		head, err := c.head()
+	}
+	s.at("expectations")
+	for _, x := range a.expect {
+		st, err := t.stream(x.Stream)
 		if err != nil {
 			return false, err
 		}
-		records = make([]eventstore.Recorded, len(events))
-		for i, e := range events {
-			st, err := t.stream(e.Stream)
-			if err != nil {
-				return false, err
-			}
-			records[i] = eventstore.Recorded{
-				Event: e, Version: st.version + 1, Position: head + 1 + eventstore.Position(i), Append: head + 1, RecordedAt: at,
-			}
-			if err := t.add(records[i]); err != nil {
-				return false, err
-			}
+		if st.version == x.Version {
+			continue
 		}
-		t.head = head + eventstore.Position(len(events))
-		c.appended = t
-		return true, nil
+		if done, err := known(); done {
+			return false, err
+		}
+		return false, &eventstore.ConflictError{Stream: x.Stream, Want: x.Version, Actual: st.version}
 	}
-	err := s.write(ctx, "append to", attempt)
-	if code(err) == driver.ResultConstraint {
-		careful = true
-		err = s.write(ctx, "append to", attempt)
-	}
+	at := s.now().UTC().Truncate(time.Microsecond)
+	head, err := t.end()
 	if err != nil {
-		return nil, outcome(err)
+		return false, err
 	}
-	return records, nil
+	a.records = make([]eventstore.Recorded, len(a.events))
+	for i, e := range a.events {
+		st, err := t.stream(e.Stream)
+		if err != nil {
+			return false, err
+		}
+		a.records[i] = eventstore.Recorded{
+			Event: e, Version: st.version + 1, Position: head + 1 + eventstore.Position(i), Append: head + 1, RecordedAt: at,
+		}
+		if err := t.add(a.records[i]); err != nil {
+			return false, err
+		}
+	}
+	t.head = head + eventstore.Position(len(a.events))
+	if a.also != nil {
+		return true, a.extend(t)
+	}
+	return true, nil
+}
+
+// extend runs what is to be committed with the events, and sees that it left the
+// transaction and the log as they were.
+func (a *appending) extend(t *transaction) error {
+	if err := t.c.exec("SAVEPOINT also"); err != nil {
+		return err
+	}
+	if err := a.also(t.c.Conn, a.records); err != nil {
+		return err
+	}
+	if err := t.c.exec("RELEASE also"); err != nil {
+		err = fmt.Errorf("what was to be committed with the events ended their transaction: leave that to the store: %w", err)
+		if t.c.AutocommitEnabled() {
+			return uncertain{err} // perhaps by a commit
+		}
+		return err
+	}
+	if head, _, err := t.c.number(sqlHead); err != nil {
+		return err
+	} else if eventstore.Position(head) != t.head {
+		return fmt.Errorf("%w: what was to be committed with the events changed the log: append by the store alone", eventstore.ErrInvalid)
+	}
+	return nil
 }
 
 // write runs f in a transaction and commits if f says so. Appenders of this
@@ -138,9 +211,7 @@ func (s *Store) transact(ctx context.Context, c *conn, f func(c *conn) (bool, er
 	if s.hooks.begin != "" {
 		begin = s.hooks.begin
 	}
-	clear(c.newTypes)
-	clear(c.newTags)
-	clear(c.newBlocks)
+	c.unlearn()
 	c.appended = nil
 	s.at("begin")
 	if err := s.usable(ctx); err != nil {
@@ -206,7 +277,9 @@ func (s *Store) at(step string) {
 
 // rollback ends a transaction that may be open. It reports whether none is.
 func (c *conn) rollback() bool {
-	if !c.AutocommitEnabled() {
+	if c.AutocommitEnabled() {
+		c.forget() // it ended by itself, and who knows how
+	} else {
 		c.exec("ROLLBACK")
 	}
 	return c.AutocommitEnabled()
@@ -218,7 +291,8 @@ type transaction struct {
 	c       *conn
 	ctx     context.Context
 	streams map[string]*stream
-	head    eventstore.Position // of the log after it
+	head    eventstore.Position // of the log after it; 0: as it was
+	before  *transaction        // what appends before it in the same commit have done, if any
 }
 
 type stream struct {
@@ -231,12 +305,38 @@ func (t *transaction) stream(name string) (*stream, error) {
 	if st := t.streams[name]; st != nil {
 		return st, nil
 	}
-	st, err := t.c.version(name)
-	if err != nil {
-		return nil, err
+	var st stream
+	if t.before != nil && t.before.streams[name] != nil {
+		st = *t.before.streams[name]
+	} else {
+		var err error
+		if st, err = t.c.version(name); err != nil {
+			return nil, err
+		}
 	}
 	t.streams[name] = &st
 	return &st, nil
+}
+
+// end returns the position of the last event within the transaction.
+func (t *transaction) end() (eventstore.Position, error) {
+	if t.before != nil && t.before.head > 0 {
+		return t.before.head, nil
+	}
+	return t.c.head()
+}
+
+// join takes over what a later append in the same commit has done.
+func (t *transaction) join(later *transaction) {
+	maps.Copy(t.streams, later.streams)
+	t.head = later.head
+}
+
+// unlearn forgets the keys of a transaction that is not committed.
+func (c *conn) unlearn() {
+	clear(c.newTypes)
+	clear(c.newTags)
+	clear(c.newBlocks)
 }
 
 // add inserts r, the next event of its stream and of the log.

@@ -83,3 +83,10 @@ func (s *Store) LookedAt(q eventstore.Query) (rows int, err error) {
 	})
 	return rows, err
 }
+
+// Waiting returns how many appends are in the queue.
+func (s *Store) Waiting() int {
+	s.queue.mu.Lock()
+	defer s.queue.mu.Unlock()
+	return len(s.queue.waiting)
+}

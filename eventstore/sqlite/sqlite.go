@@ -69,6 +69,7 @@ type Store struct {
 	path    string     // absolute, so that a change of directory does not change the file
 	writer  chan *conn // the one connection that appends, while nobody does; nil is not open yet
 	readers chan *conn // likewise those that read
+	queue   queue
 	bell    wake.Bell
 	watch   watch
 	memo    atomic.Pointer[memo] // that of the connection that appends

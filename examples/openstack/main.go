@@ -26,6 +26,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -103,10 +104,6 @@ func play(ctx context.Context, o options, out, errs io.Writer) (err error) {
 }
 
 func onStore(ctx context.Context, store eventstore.Store, h *history, a *agenda, file string, out, errs io.Writer) (err error) {
-	before, err := store.Head(ctx)
-	if err != nil {
-		return err
-	}
 	c := &clock{}
 	c.follow(a.events[0].at)
 	eng, err := openEngine(ctx, store, h, c.Now)
@@ -114,24 +111,47 @@ func onStore(ctx context.Context, store eventstore.Store, h *history, a *agenda,
 		return err
 	}
 	defer func() { err = closing(eng, err) }()
-	p, took, err := replayed(ctx, eng, store, h, a, c)
+	before, err := store.Head(ctx)
+	if err != nil {
+		return err
+	}
+	var b *beside
+	if file != "" {
+		if b, err = newBeside(store, before, file); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, b.close()) }()
+	}
+	p, took, err := replayed(ctx, eng, store, h, a, c, b)
 	if err != nil {
 		return err
 	}
 	if err := p.print(out); err != nil {
 		return err
 	}
-	return speed(ctx, store, before, file, took, errs)
+	return speed(ctx, store, before, took, b, errs)
 }
 
-// replayed replays the agenda, and returns the page and how long the replay took.
-func replayed(ctx context.Context, eng *rollforward.Engine, store eventstore.Store, h *history, a *agenda, c *clock) (*report, spent, error) {
+// slice is how much of the agenda is replayed before it is made beside.
+const slice = 250
+
+// replayed replays the agenda, and returns the page and how long the replay took. What
+// it appends is made once more by b, unless that is nil.
+func replayed(ctx context.Context, eng *rollforward.Engine, store eventstore.Store, h *history, a *agenda, c *clock, b *beside) (*report, spent, error) {
 	r := newReplay(eng, h, c)
-	began := time.Now()
-	if err := r.run(ctx, a); err != nil {
-		return nil, spent{}, err
+	took := spent{by: r.spent}
+	for events := range slices.Chunk(a.events, slice) {
+		began := time.Now()
+		if err := r.run(ctx, events); err != nil {
+			return nil, spent{}, err
+		}
+		took.all += time.Since(began)
+		if b != nil {
+			if err := b.follow(ctx); err != nil {
+				return nil, spent{}, fmt.Errorf("make the same beside: %w", err)
+			}
+		}
 	}
-	took := spent{time.Since(began), r.spent}
 	p, err := newReport(ctx, eng, store, r, a)
 	return p, took, err
 }
@@ -143,8 +163,8 @@ type spent struct {
 }
 
 // speed prints how long the replay took and, on a file, how long the same appends
-// take by the driver alone.
-func speed(ctx context.Context, store eventstore.Store, before eventstore.Position, file string, took spent, errs io.Writer) error {
+// took by the driver and by the store alone.
+func speed(ctx context.Context, store eventstore.Store, before eventstore.Position, took spent, b *beside, errs io.Writer) error {
 	events := 0
 	for _, err := range store.Read(ctx, eventstore.Query{After: before}) {
 		if err != nil {
@@ -160,13 +180,11 @@ func speed(ctx context.Context, store eventstore.Store, before eventstore.Positi
 	for _, kind := range []string{"record", "raise", "rebase", "approve", "plan", "deploy"} {
 		fmt.Fprintf(errs, "  %-8s %6.1f s\n", kind, took.by[kind].Seconds())
 	}
-	if file == "" {
+	if b == nil {
 		return nil
 	}
-	appends, alone, err := bare(ctx, store, before, file+".bare")
-	if err != nil {
-		return fmt.Errorf("commit the same by the driver alone: %w", err)
-	}
-	fmt.Fprintf(errs, "%s appends; the same bytes by the driver alone %.1f s: %.2f times as long\n", grouped(appends), alone.Seconds(), took.all.Seconds()/alone.Seconds())
+	times := func(of time.Duration) float64 { return took.all.Seconds() / of.Seconds() }
+	fmt.Fprintf(errs, "%s appends; the same bytes by the driver alone %.1f s: %.2f times as long; by the store alone %.1f s: %.2f times\n",
+		grouped(b.appends), b.byDriver.Seconds(), times(b.byDriver), b.byStore.Seconds(), times(b.byStore))
 	return nil
 }

@@ -40,8 +40,8 @@ func newReplay(eng *rollforward.Engine, h *history, c *clock) *replay {
 	}
 }
 
-func (r *replay) run(ctx context.Context, a *agenda) error {
-	for _, e := range a.events {
+func (r *replay) run(ctx context.Context, events []event) error {
+	for _, e := range events {
 		r.clock.follow(e.at)
 		act := r.propose
 		if e.step == merge {

@@ -12,53 +12,107 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/rollforward/rollforward/eventstore"
+	"github.com/rollforward/rollforward/eventstore/sqlite"
 )
 
-// bare commits what a log has behind a position once more, by the driver alone:
-// the same bytes in as many transactions, each on the disk before the next begins,
-// into one table that holds each ID once and each version of a stream once, as a
-// log must, in a file beside the log that is removed afterwards. It returns how many appends there were and how long they took, the
-// reading of the log not counted.
-func bare(ctx context.Context, store eventstore.Store, after eventstore.Position, file string) (appends int, took time.Duration, err error) {
-	if _, err := os.Stat(file); err == nil {
-		return 0, 0, fmt.Errorf("%s is there already: remove it, or move it away", file)
+// beside makes the appends of a replay once more as it goes on, each on the disk
+// before the next begins: by the driver alone, into one table that holds each ID once
+// and each version of a stream once, as a log must; and by the store alone, without an
+// engine. So all three meet the same machine at the same time, and their times can be
+// compared. Its files lie beside the log, and are gone when it is closed.
+type beside struct {
+	log   eventstore.Store
+	after eventstore.Position // what has been made once more
+	files []string
+
+	driver   *bareWriter
+	store    *sqlite.Store
+	versions map[string]uint64 // in the store
+
+	appends           int
+	byDriver, byStore time.Duration
+}
+
+func newBeside(log eventstore.Store, after eventstore.Position, file string) (b *beside, err error) {
+	b = &beside{log: log, after: after, versions: map[string]uint64{}}
+	for _, name := range []string{file + ".driver", file + ".store"} {
+		if _, err := os.Stat(name); err == nil {
+			return nil, errors.Join(fmt.Errorf("%s is there already: remove it, or move it away", name), b.close())
+		}
+		b.files = append(b.files, name)
 	}
-	defer func() {
+	if b.driver, err = newBareWriter(b.files[0]); err == nil {
+		b.store, err = sqlite.Open(b.files[1])
+	}
+	if err != nil {
+		return nil, errors.Join(err, b.close())
+	}
+	return b, nil
+}
+
+func (b *beside) close() (err error) {
+	if b.driver != nil {
+		err = b.driver.conn.Close()
+	}
+	if b.store != nil {
+		err = errors.Join(err, b.store.Close())
+	}
+	for _, file := range b.files {
 		for _, name := range []string{file, file + "-wal", file + "-shm"} {
 			if gone := os.Remove(name); gone != nil && !errors.Is(gone, os.ErrNotExist) {
 				err = errors.Join(err, gone)
 			}
 		}
-	}()
-	w, err := newBareWriter(file)
-	if err != nil {
-		return 0, 0, err
 	}
-	defer func() { err = errors.Join(err, w.conn.Close()) }()
+	return err
+}
+
+// follow makes what the log has come to. The reading of the log is not counted.
+func (b *beside) follow(ctx context.Context) error {
 	var group []eventstore.Recorded
-	flush := func() error {
-		if len(group) == 0 {
-			return nil
-		}
-		began := time.Now()
-		err := w.write(group)
-		took += time.Since(began)
-		appends++
-		group = group[:0]
-		return err
-	}
-	for r, err := range store.Read(ctx, eventstore.Query{After: after}) {
+	for r, err := range b.log.Read(ctx, eventstore.Query{After: b.after}) {
 		if err != nil {
-			return appends, took, err
+			return err
 		}
 		if len(group) > 0 && group[0].Append != r.Append {
-			if err := flush(); err != nil {
-				return appends, took, err
+			if err := b.append(ctx, group); err != nil {
+				return err
 			}
+			group = group[:0]
 		}
 		group = append(group, r)
+		b.after = r.Position
 	}
-	return appends, took, flush()
+	if len(group) == 0 {
+		return nil
+	}
+	return b.append(ctx, group)
+}
+
+func (b *beside) append(ctx context.Context, group []eventstore.Recorded) error {
+	b.appends++
+	began := time.Now()
+	if err := b.driver.write(group); err != nil {
+		return err
+	}
+	b.byDriver += time.Since(began)
+
+	var events []eventstore.Event
+	var expect []eventstore.Expect
+	added := map[string]uint64{}
+	for _, r := range group {
+		if events = append(events, r.Event); added[r.Stream] == 0 {
+			expect = append(expect, eventstore.At(r.Stream, b.versions[r.Stream]))
+		}
+		added[r.Stream]++
+	}
+	for stream, n := range added {
+		b.versions[stream] += n
+	}
+	began = time.Now()
+	_, err := b.store.Append(ctx, events, expect...)
+	b.byStore += time.Since(began)
+	return err
 }
 
 // bareWriter is a connection of the driver with its three statements.

@@ -78,7 +78,7 @@ func die() {
 // atPoint is the process that kills itself at the given hit of a point.
 func atPoint(role, path, point string, hit int, more ...string) (lines []string, err error) {
 	cmd := dyingCommand(role, path, append(more, pointVariable+"="+point, fmt.Sprint(hitVariable, "=", hit))...)
-	lines, err = listen(cmd, func(string) {})
+	lines, err = overhear(cmd, func(string) {})
 	if err == nil && !killed(cmd) {
 		err = fmt.Errorf("it was not killed: %q", lines)
 	}
@@ -90,7 +90,7 @@ func atPoint(role, path, point string, hit int, more ...string) (lines []string,
 func TestProcessesThatDieAtAnyPointOfAnAppendLeaveAllOrNothing(t *testing.T) {
 	t.Parallel()
 	for _, writers := range []int{1, 4} {
-		path, k, reached := newPath(t), newKills(1), map[string]int{}
+		path, k, reached := memoryPath(t), newKills(1), map[string]int{}
 		for i, point := range appendPoints {
 			hit := 1 + i%3
 			if writers > 1 {
@@ -154,7 +154,7 @@ func generation(n eventstore.Position) (saved []eventstore.Checkpoint) {
 // F02: likewise of checkpoints that are saved together: all of them or none.
 func TestProcessesThatDieAtAnyPointOfSavingCheckpointsLeaveAllOrNothing(t *testing.T) {
 	t.Parallel()
-	path, reached := newPath(t), map[string]int{}
+	path, reached := memoryPath(t), map[string]int{}
 	var stands eventstore.Position // the generation that is saved
 	for i, point := range savePoints {
 		hit := 1 + i%3
@@ -214,7 +214,7 @@ func elsewhere(head eventstore.Position) (records []eventstore.Recorded) {
 // F02: likewise of a history that is restored; again, it is a conflict where it is there.
 func TestProcessesThatDieAtAnyPointOfARestoreLeaveAllOrNothing(t *testing.T) {
 	t.Parallel()
-	path, reached := newPath(t), map[string]int{}
+	path, reached := memoryPath(t), map[string]int{}
 	var want []eventstore.Recorded
 	restored := func() { want = append(want, elsewhere(eventstore.Position(len(want)))...) }
 	for _, point := range restorePoints {
@@ -306,7 +306,7 @@ func consume(order string) error {
 // consumed lets consumers die at the points, and the last one come to its end. It returns
 // where they died, and the first breach of I5 and I6.
 func consumed(t *testing.T, order string, points []string) (reached map[string]int, breach error) {
-	path := newPath(t)
+	path := memoryPath(t)
 	store := open(t, path)
 	var causes []eventstore.Event
 	for i := range 40 {
@@ -325,7 +325,7 @@ func consumed(t *testing.T, order string, points []string) (reached map[string]i
 		}
 	}
 	cmd := dyingCommand("consume, "+order, path, hitVariable+"=0")
-	_, err = listen(cmd, func(string) {})
+	_, err = overhear(cmd, func(string) {})
 	require.NoError(t, err)
 	require.True(t, cmd.ProcessState.Success())
 	return reached, effects(store, true)

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -64,8 +65,6 @@ func dying(role string) error {
 		return restoreUntilKilled(dieAt()...)
 	case "create":
 		return createUntilKilled()
-	case "create, limited":
-		return createWithin()
 	}
 	if order, ok := strings.CutPrefix(role, "consume, "); ok {
 		return consume(order)
@@ -193,9 +192,9 @@ func dyingCommand(role, path string, more ...string) *exec.Cmd {
 	return cmd
 }
 
-// listen starts cmd and returns each line it says, heard being told of it, until it
+// overhear starts cmd and returns each line it says, heard being told of it, until it
 // has ended. It fails where the process was neither killed nor ended well.
-func listen(cmd *exec.Cmd, heard func(line string)) (lines []string, err error) {
+func overhear(cmd *exec.Cmd, heard func(line string)) (lines []string, err error) {
 	in, err := cmd.StdinPipe() // stays open as long as the parent lives
 	if err != nil {
 		return nil, err
@@ -225,20 +224,28 @@ func killed(cmd *exec.Cmd) bool {
 	return strings.HasPrefix(cmd.ProcessState.String(), "signal: killed")
 }
 
-// attempt is an append that a process made, and what it was told.
-type attempt struct {
+// sending is an append that a process made, and what it was told.
+type sending struct {
 	events  []eventstore.Event
-	expect  eventstore.Expect
+	expect  eventstore.Expect     // or a zero one
 	records []eventstore.Recorded // nil where it was told nothing, or nothing more than that all is well
 }
 
-func (s *script) attempt() attempt {
-	events, expect := s.next()
-	return attempt{events: events, expect: expect}
+// again makes the same append.
+func (a sending) again(store eventstore.Store) ([]eventstore.Recorded, error) {
+	if a.expect.Stream == "" {
+		return store.Append(ctx, a.events)
+	}
+	return store.Append(ctx, a.events, a.expect)
 }
 
-// heardOf is the attempt that a line acknowledges: the next one of its writer.
-func heardOf(line string, scripts []*script) (a attempt, err error) {
+func (s *script) send() sending {
+	events, expect := s.next()
+	return sending{events: events, expect: expect}
+}
+
+// heardOf is the append that a line acknowledges: the next one of its writer.
+func heardOf(line string, scripts []*script) (a sending, err error) {
 	said, ok := strings.CutPrefix(line, "ack ")
 	if !ok {
 		return a, errors.New(line)
@@ -254,7 +261,7 @@ func heardOf(line string, scripts []*script) (a attempt, err error) {
 	if len(numbers) < 2 || numbers[0] >= int64(len(scripts)) || int64(len(numbers)) != 2+4*numbers[1] {
 		return a, fmt.Errorf("%q has %d numbers", line, len(numbers))
 	}
-	a = scripts[numbers[0]].attempt()
+	a = scripts[numbers[0]].send()
 	if line == tooEarly {
 		return a, nil
 	}
@@ -282,3 +289,5 @@ func memoryDir(t testing.TB) string {
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
 	return dir
 }
+
+func memoryPath(t testing.TB) string { return filepath.Join(memoryDir(t), "log.db") }

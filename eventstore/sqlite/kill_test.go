@@ -56,7 +56,7 @@ func (k *kills) String() string {
 // kill starts a process with so many writers and kills it up to 8 ms behind its first
 // acknowledgement, or, one of eight, up to 8 ms after it began to open the file. It
 // returns what was in flight.
-func (k *kills) kill(role, path string, writers int) (acknowledged, unheard []attempt) {
+func (k *kills) kill(role, path string, writers int) (acknowledged, unheard []sending) {
 	k.rounds++
 	random := rand.New(rand.NewPCG(k.seed, uint64(k.rounds)))
 	seed := random.Uint64() >> 1
@@ -67,9 +67,9 @@ func (k *kills) kill(role, path string, writers int) (acknowledged, unheard []at
 	delay := time.Duration(random.Int64N(int64(8 * time.Millisecond)))
 	cmd := dyingCommand(role, path, fmt.Sprint(seedVariable, "=", seed), fmt.Sprint(writersVariable, "=", writers))
 	var timer *time.Timer
-	lines, err := listen(cmd, func(line string) {
+	lines, err := overhear(cmd, func(line string) {
 		if timer == nil && strings.HasPrefix(line, wanted) {
-			timer = time.AfterFunc(delay, func() { cmd.Process.Kill() }) // has ended by itself: listen says so
+			timer = time.AfterFunc(delay, func() { cmd.Process.Kill() }) // has ended by itself: overhear says so
 		}
 	})
 	switch {
@@ -87,9 +87,9 @@ func (k *kills) kill(role, path string, writers int) (acknowledged, unheard []at
 	return acknowledged, unheard
 }
 
-// heard is what a process said that was killed: the attempts that were acknowledged, and for
+// heard is what a process said that was killed: the appends that were acknowledged, and for
 // each writer the one that was next, of which nobody knows whether it began it.
-func (k *kills) heard(lines []string, seed uint64, writers int) (acknowledged, unheard []attempt) {
+func (k *kills) heard(lines []string, seed uint64, writers int) (acknowledged, unheard []sending) {
 	scripts := make([]*script, writers)
 	for w := range scripts {
 		scripts[w] = newScript(seed, w, k.versions[ownStream(w)])
@@ -107,14 +107,14 @@ func (k *kills) heard(lines []string, seed uint64, writers int) (acknowledged, u
 	}
 	k.acks += len(acknowledged)
 	for _, s := range scripts {
-		unheard = append(unheard, s.attempt())
+		unheard = append(unheard, s.send())
 	}
 	return acknowledged, unheard
 }
 
 // check reads what a crash left in the log and holds it to I1 to I4. What was in flight
 // it sends again, and holds the log to what came of that.
-func (k *kills) check(store eventstore.Store, acknowledged, unheard []attempt) (recorded []bool) {
+func (k *kills) check(store eventstore.Store, acknowledged, unheard []sending) (recorded []bool) {
 	tail, err := k.tail(store)
 	if err != nil {
 		k.problem("read: %v", err)
@@ -159,7 +159,7 @@ func (k *kills) check(store eventstore.Store, acknowledged, unheard []attempt) (
 
 	for _, a := range unheard {
 		was := recordsOf(a, found)
-		records, err := store.Append(ctx, a.events, a.expect)
+		records, err := a.again(store)
 		switch {
 		case err != nil:
 			k.problem("resend: %v", err)
@@ -168,7 +168,7 @@ func (k *kills) check(store eventstore.Store, acknowledged, unheard []attempt) (
 		case len(was) == 0:
 			k.order(records)
 			k.log = append(k.log, records...)
-			again, err := store.Append(ctx, a.events, a.expect)
+			again, err := a.again(store)
 			if err != nil || !slices.EqualFunc(again, records, same) {
 				k.problem("a resend gave %+v and %v for %+v", again, err, records)
 			}
@@ -212,9 +212,9 @@ func (k *kills) order(records []eventstore.Recorded) {
 	}
 }
 
-// recordsOf returns the records of an attempt, which were made by one append and with the
+// recordsOf returns the records of an append, which were made by one append and with the
 // same bytes; others are none of its.
-func recordsOf(a attempt, found map[uuid.UUID]eventstore.Recorded) (records []eventstore.Recorded) {
+func recordsOf(a sending, found map[uuid.UUID]eventstore.Recorded) (records []eventstore.Recorded) {
 	for _, e := range a.events {
 		if r, ok := found[e.ID]; ok && r.Equal(e) && (len(records) == 0 || r.Append == records[0].Append) {
 			records = append(records, r)
@@ -333,7 +333,7 @@ func TestProcessesThatAreKilledLoseNothingAcknowledgedAtFullSize(t *testing.T) {
 // The control of F01: a process that acknowledges before it commits is caught.
 func TestTheHarnessSeesWhatIsAcknowledgedBeforeItIsCommitted(t *testing.T) {
 	k := newKills(rand.Uint64() >> 1)
-	path := newPath(t)
+	path := memoryPath(t)
 	for len(k.problems) == 0 && k.rounds < 200 {
 		acknowledged, unheard := k.kill("append, told too early", path, 1)
 		store, err := sqlite.Open(path)

@@ -5,12 +5,15 @@ package sqlite_test
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
+	"os/signal"
 	"runtime"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/google/uuid"
 
@@ -46,14 +49,15 @@ type errand struct {
 	appends int  // of each writer in a round
 	pages   int  // after which the log beside the file is merged into it
 	clean   bool // the last round ends with Close
+	limited bool // each append finds that files may not grow beyond somewhere near; see limit
 }
 
 func (e errand) String() string {
-	return fmt.Sprintf("%d %t %d %d %d %d %t", e.seed, e.normal, e.rounds, e.writers, e.appends, e.pages, e.clean)
+	return fmt.Sprintf("%d %t %d %d %d %d %t %t", e.seed, e.normal, e.rounds, e.writers, e.appends, e.pages, e.clean, e.limited)
 }
 
 func parseErrand(text string) (e errand, err error) {
-	_, err = fmt.Sscan(text, &e.seed, &e.normal, &e.rounds, &e.writers, &e.appends, &e.pages, &e.clean)
+	_, err = fmt.Sscan(text, &e.seed, &e.normal, &e.rounds, &e.writers, &e.appends, &e.pages, &e.clean, &e.limited)
 	return e, err
 }
 
@@ -68,6 +72,7 @@ func (e errand) run(path string) error {
 	// strace counts the calls in which it injects a fault for each thread. What
 	// the program does in one goroutine it now does in one thread.
 	runtime.LockOSThread()
+	signal.Ignore(syscall.SIGXFSZ)
 	options := []sqlite.Option{sqlite.WithPragmas(fmt.Sprintf("PRAGMA wal_autocheckpoint = %d", e.pages))}
 	if e.normal {
 		options = append(options, sqlite.WithSynchronousNormal())
@@ -78,11 +83,11 @@ func (e errand) run(path string) error {
 			return err
 		}
 		if e.writers == 1 {
-			e.write(store, round, 0)
+			e.write(store, path, round, 0)
 		} else {
 			var running sync.WaitGroup
 			for w := range e.writers {
-				running.Go(func() { e.write(store, round, w) })
+				running.Go(func() { e.write(store, path, round, w) })
 			}
 			running.Wait()
 		}
@@ -116,7 +121,7 @@ func utter(format string, args ...any) {
 // write appends as one of the writers of a round: to a stream of its own, under the
 // version where it stands, and blindly to others. What is not known to be recorded
 // is sent again; so is every other append that was not applied.
-func (e errand) write(store *sqlite.Store, round, w int) {
+func (e errand) write(store *sqlite.Store, path string, round, w int) {
 	r := rand.New(rand.NewPCG(e.seed, uint64(round)<<8|uint64(w)))
 	own := fmt.Sprintf("own-%x-%d-%d", e.seed, round, w)
 	version := uint64(0)
@@ -136,7 +141,7 @@ func (e errand) write(store *sqlite.Store, round, w int) {
 			line += fmt.Sprintf(" %v:%s", id, stream)
 		}
 		utter("try %s", line)
-		if e.append(store, key, events, eventstore.At(own, version), i%2 == 0) {
+		if e.append(store, path, key, events, eventstore.At(own, version), i%2 == 0, r) {
 			for _, s := range streams {
 				if s == own {
 					version++
@@ -153,10 +158,16 @@ func (e errand) write(store *sqlite.Store, round, w int) {
 }
 
 // append sends events until it is known whether they are recorded, which it returns.
-func (e errand) append(store *sqlite.Store, key string, events []eventstore.Event, expect eventstore.Expect, insist bool) bool {
+func (e errand) append(store *sqlite.Store, path, key string, events []eventstore.Event, expect eventstore.Expect, insist bool, r *rand.Rand) bool {
 	unknown := false
 	for range 30 {
+		restore, err := e.limit(path, r)
+		if err != nil {
+			utter("limit %v", err)
+			return false
+		}
 		records, err := store.Append(ctx, events, expect)
+		restore()
 		if err == nil {
 			line := ""
 			for _, r := range records {
@@ -174,6 +185,35 @@ func (e errand) append(store *sqlite.Store, key string, events []eventstore.Even
 	}
 	utter("err %s gave-up", key)
 	return false
+}
+
+// limit lets files grow by a few kilobytes only, the log beside the file to anywhere
+// in its next pages, so that a write is cut short, as on a disk that is all but
+// full, and the next one fails.
+func (e errand) limit(path string, r *rand.Rand) (restore func(), err error) {
+	if !e.limited || r.IntN(2) == 0 {
+		return func() {}, nil
+	}
+	var usual syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &usual); err != nil {
+		return nil, err
+	}
+	size := int64(0)
+	switch info, err := os.Stat(path + "-wal"); {
+	case err == nil:
+		size = info.Size()
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	}
+	near := syscall.Rlimit{Cur: uint64(size) + r.Uint64N(10*4096), Max: usual.Max}
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &near); err != nil {
+		return nil, err
+	}
+	return func() {
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &usual); err != nil {
+			panic(err)
+		}
+	}, nil
 }
 
 // outcomeOf names which one of the outcomes of an append that failed err is.

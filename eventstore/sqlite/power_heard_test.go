@@ -143,10 +143,13 @@ func (h *heard) until(at int) (attempts []*attempt) {
 		}
 		b := *a
 		b.tried = earlier
-		if b.acked <= at {
+		switch {
+		case b.acked <= at:
 			b.acked = earlier
-		} else {
-			b.acked, b.records, b.refused, b.unknown = never, nil, never, true
+		case b.refused <= at:
+			b.refused = earlier
+		default:
+			b.acked, b.records, b.refused = never, nil, never
 		}
 		attempts = append(attempts, &b)
 	}

@@ -32,35 +32,56 @@ type call struct {
 // architecture has.
 const traced = "trace=?open,openat,?creat,write,writev,pwrite64,pwritev,?pwritev2,ftruncate,fsync,fdatasync,?unlink,unlinkat,?rename,?renameat,renameat2,fallocate,msync,sync_file_range"
 
-// strace runs an errand on the file at path under strace and returns what it did,
-// and how many faults were injected: where inject is not empty it is what strace's
-// -e takes ("inject=fsync:error=EIO:when=3"), and only calls on the paths of the
-// store are counted.
+// strace runs an errand on the file at path under strace and returns what it did, and
+// how many calls were made to fail, as inject says in the words of strace's -e
+// ("inject=fsync:error=EIO:when=3").
 //
 // A call stands where it came to its end, so that an fsync stands behind the writes it
 // covers; what the process said stands where it began to say it.
 func strace(t testing.TB, e errand, path string, inject ...string) (calls []call, injected int) {
 	t.Helper()
 	needStrace(t)
-	dir := filepath.Dir(path)
 	file := filepath.Join(t.TempDir(), "trace")
-	args := []string{"-f", "--seccomp-bpf", "-y", "-s", "4194304", "-xx", "-o", file, "-e", traced, "-e", "signal=none"}
+	args := []string{"strace", "-f", "--seccomp-bpf", "-y", "-s", "4194304", "-xx", "-o", file, "-e", traced, "-e", "signal=none"}
 	for _, i := range inject {
 		args = append(args, "-e", i)
 	}
-	cmd := exec.Command("strace", append(args, os.Args[0])...)
-	// Signals by which Go takes a thread off its work would only fill the trace.
-	cmd.Env = append(os.Environ(), "GODEBUG=asyncpreemptoff=1", errandVariable+"="+e.String(), pathVariable+"="+path)
-	var said, failed bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &failed
-	require.NoError(t, cmd.Run(), "%s\n%s", failed.Bytes(), said.Bytes())
+	e.start(t, path, args...)
 	trace, err := os.Open(file)
 	require.NoError(t, err)
 	defer trace.Close()
-	calls, injected, err = parseTrace(trace, dir)
+	calls, injected, err = parseTrace(trace, filepath.Dir(path))
 	require.NoError(t, err)
 	require.NoError(t, os.Remove(file))
 	return calls, injected
+}
+
+// straceFaults runs an errand in which calls are made to fail, and returns only what it said.
+func straceFaults(t testing.TB, e errand, path, inject string) (said []call, injected int) {
+	t.Helper()
+	needStrace(t)
+	file := filepath.Join(t.TempDir(), "trace")
+	said = e.start(t, path, "strace", "-f", "--seccomp-bpf", "-s", "0", "-o", file, "-e", "signal=none", "-e", inject)
+	trace, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(file))
+	return said, bytes.Count(trace, []byte("(INJECTED)"))
+}
+
+// start runs an errand to its end, by a program or by itself, and returns what it said.
+func (e errand) start(t testing.TB, path string, by ...string) (said []call) {
+	t.Helper()
+	command := append(by, os.Args[0])
+	cmd := exec.Command(command[0], command[1:]...)
+	// Signals by which Go takes a thread off its work would only fill a trace.
+	cmd.Env = append(os.Environ(), "GODEBUG=asyncpreemptoff=1", errandVariable+"="+e.String(), pathVariable+"="+path)
+	var out, failed bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &failed
+	require.NoError(t, cmd.Run(), "%s\n%s", failed.Bytes(), out.Bytes())
+	for line := range strings.Lines(out.String()) {
+		said = append(said, call{kind: "say", data: []byte(line)})
+	}
+	return said
 }
 
 // needStrace skips the test where programs cannot be traced.
@@ -131,7 +152,7 @@ func parseCall(text, dir string, begin bool) (c call, err error) {
 	}
 	args, result := rest, "0"
 	if !begin {
-		end := strings.LastIndex(rest, ") ")
+		end := strings.Index(rest, ")") // every string in it is in hexadecimal
 		if end < 0 {
 			return c, fmt.Errorf("no end")
 		}

@@ -136,7 +136,7 @@ func (b *bench) memory() ([]row, error) {
 // tenMillion measures a very large file against one of a hundredth of its size: its
 // appends by 100 events, loads and reading all of it.
 func (b *bench) tenMillion() (_ []row, err error) {
-	sizes := [2]int{b.large, max(b.large/100, 10_000)}
+	sizes := [2]int{b.large, max(b.large/100, 2*slots*perStream)}
 	var stores [2]*sqlite.Store
 	var works [2]*work
 	for i, n := range sizes {

@@ -86,7 +86,7 @@ func (b *bench) appends(r row, slots, size, n int, way func(appender, []appended
 	var appends []appended
 	ours, theirs := to(b.ctx, store), limitOf(limit)
 	// What is begun once is not measured: prepared statements, a log file that grows.
-	if appends, err = w.next(2 * crowd); err != nil {
+	if appends, err = w.next(max(1, n/4)); err != nil {
 		return nil, err
 	}
 	if err := errors.Join(way(ours, appends), way(theirs, appends)); err != nil {

@@ -48,7 +48,7 @@ func (s *Store) Backup(ctx context.Context, path string) error {
 }
 
 func (s *Store) backup(ctx context.Context, path string) (err error) {
-	if path == "" || path == ":memory:" || strings.HasPrefix(path, "file:") {
+	if path == "" || path == ":memory:" || strings.HasPrefix(path, "file:") || strings.IndexByte(path, 0) >= 0 {
 		return fmt.Errorf("%w: give the plain path of a new file", eventstore.ErrInvalid)
 	}
 	path, err = filepath.Abs(path)

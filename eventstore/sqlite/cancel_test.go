@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -125,19 +126,28 @@ func TestAContextThatEndsAtAnyQuestionEndsTheCallAndNothingElse(t *testing.T) {
 			return err
 		}
 	}
+	var rows [][]string // that are to be in the table told
+	appends := func(told bool) func(context.Context) error {
+		return func(c context.Context) error {
+			a := sending{
+				events: []eventstore.Event{event("s-0", "x"), event("s-1"), event(uuid.NewString(), "x", "y")},
+				expect: eventstore.At("s-0", versionOf(log, "s-0")), told: told,
+			}
+			records, err := a.to(c, store, func() {})
+			log, _ = settled(t, store, log, a, records, err)
+			if told {
+				rows = append(rows, []string{fmt.Sprint(log[len(log)-1].Append)})
+			}
+			return err
+		}
+	}
+	dir, copies := t.TempDir(), 0
 	for _, call := range []struct {
 		name string
 		do   func(c context.Context) error
 	}{
-		{"append", func(c context.Context) error {
-			a := sending{
-				events: []eventstore.Event{event("s-0", "x"), event("s-1"), event(uuid.NewString(), "x", "y")},
-				expect: eventstore.At("s-0", versionOf(log, "s-0")),
-			}
-			records, err := store.Append(c, a.events, a.expect)
-			log, _ = settled(t, store, log, a, records, err)
-			return err
-		}},
+		{"append", appends(false)},
+		{"append with a row", appends(true)},
 		{"append again", func(c context.Context) error {
 			first := log[len(log)-1].Append
 			var a sending
@@ -207,6 +217,29 @@ func TestAContextThatEndsAtAnyQuestionEndsTheCallAndNothingElse(t *testing.T) {
 		{"read the log", reads(eventstore.Query{})},
 		{"read a stream", reads(eventstore.Query{Streams: []string{"s-1"}})},
 		{"read by a tag", reads(eventstore.Query{Tags: []string{"x"}, After: 250})},
+		{"check", func(c context.Context) error {
+			// Those saved above name events that the log does not have.
+			if err := errors.Join(store.DeleteCheckpoint(ctx, "a"), store.DeleteCheckpoint(ctx, "b")); err != nil {
+				return err
+			}
+			findings, err := store.Check(c)
+			if len(findings) > 0 {
+				return fmt.Errorf("%v", findings)
+			}
+			return err
+		}},
+		{"back up", func(c context.Context) error {
+			err := store.Backup(c, filepath.Join(dir, "copy.db"))
+			if err == nil {
+				err = os.Rename(filepath.Join(dir, "copy.db"), filepath.Join(dir, fmt.Sprint(copies, ".db")))
+				copies++
+			}
+			entries, failed := os.ReadDir(dir)
+			if failed == nil && len(entries) != copies {
+				failed = fmt.Errorf("%d files in place of %d", len(entries), copies)
+			}
+			return errors.Join(err, failed)
+		}},
 		{"wait for what is there", func(c context.Context) error { return store.Wait(c, 1) }},
 		{"wait", func(c context.Context) error {
 			after := log[len(log)-1].Position
@@ -239,6 +272,9 @@ func TestAContextThatEndsAtAnyQuestionEndsTheCallAndNothingElse(t *testing.T) {
 		t.Logf("%s: ended at each of %d questions", call.name, questions)
 	}
 	require.NoError(t, reads(eventstore.Query{})(ctx))
+	told, err := raw(t, path, "SELECT position FROM told ORDER BY position")
+	require.NoError(t, err)
+	require.Equal(t, rows, told)
 }
 
 func versionOf(log []eventstore.Recorded, stream string) (version uint64) {
@@ -248,135 +284,6 @@ func versionOf(log []eventstore.Recorded, stream string) (version uint64) {
 		}
 	}
 	return version
-}
-
-// settled holds an append to what it was told, resends it where that was an error, and returns
-// the log with it and whether it was recorded the first time.
-func settled(t testing.TB, store eventstore.Store, log []eventstore.Recorded, a sending, records []eventstore.Recorded, told error) ([]eventstore.Recorded, bool) {
-	t.Helper()
-	var err error
-	log, recorded, err := settle(store, log, []sending{a}, [][]eventstore.Recorded{records}, []error{told})
-	require.NoError(t, err)
-	return log, recorded[0]
-}
-
-// settle does so for appends made at once, in any order.
-func settle(store eventstore.Store, log []eventstore.Recorded, made []sending, records [][]eventstore.Recorded, told []error) ([]eventstore.Recorded, []bool, error) {
-	k := newKills(0)
-	k.log = log
-	for _, r := range log {
-		k.versions[r.Stream] = r.Version
-	}
-	var acknowledged, unheard []sending
-	for i, a := range made {
-		if a.records = records[i]; told[i] == nil {
-			acknowledged = append(acknowledged, a)
-			continue
-		}
-		if a.records != nil {
-			k.problem("records with %v", told[i])
-		}
-		if errors.Is(told[i], eventstore.ErrNotApplied) == errors.Is(told[i], eventstore.ErrOutcomeUnknown) || errors.Is(told[i], eventstore.ErrConflict) {
-			k.problem("not one outcome, or a conflict that is none: %v", told[i])
-		}
-		unheard = append(unheard, a)
-	}
-	found := k.check(store, acknowledged, unheard)
-	recorded := make([]bool, len(made))
-	for i, err := range told {
-		if err == nil {
-			recorded[i] = true
-			continue
-		}
-		if len(found) > 0 {
-			recorded[i], found = found[0], found[1:]
-		}
-		if recorded[i] && errors.Is(err, eventstore.ErrNotApplied) {
-			k.problem("it is recorded, and was told: %v", err)
-		}
-	}
-	if len(k.problems) > 0 {
-		return k.log, recorded, fmt.Errorf("%q", k.problems)
-	}
-	return k.log, recorded, nil
-}
-
-// F39, in company: the context of one of several appends made at once ends at each point of
-// all that is done for them, whoever does it.
-func TestAContextThatEndsAtAnyPointOfManyAppendsEndsItsOwnOnly(t *testing.T) {
-	const together, each = 4, 2
-	var points, cancelAt atomic.Int64
-	var cancel atomic.Pointer[context.CancelFunc]
-	store := open(t, memoryPath(t), pointOptions(func(string) {
-		if points.Add(1) == cancelAt.Load() {
-			(*cancel.Load())()
-		}
-	})...)
-	var log []eventstore.Recorded
-	applied, notApplied, unknown, recordedAfterAll := 0, 0, 0, 0
-	rounds := 0
-	for n := int64(1); ; n++ {
-		rounds++
-		var mu sync.Mutex
-		var made []sending
-		var told []error
-		var records [][]eventstore.Recorded
-		victim, stop := context.WithCancel(ctx)
-		points.Store(0)
-		cancelAt.Store(n)
-		cancel.Store(&stop)
-		var running sync.WaitGroup
-		for w := range together {
-			running.Go(func() {
-				c := ctx
-				if w == int(n)%together {
-					c = victim
-				}
-				for range each {
-					a := sending{events: []eventstore.Event{event(fmt.Sprint("own-", w)), event("blind", "x")}}
-					got, err := store.Append(c, a.events)
-					mu.Lock()
-					made, told, records = append(made, a), append(told, err), append(records, got)
-					mu.Unlock()
-					if err != nil && c != victim {
-						t.Errorf("point %d: the context of another ended: %v", n, err)
-					}
-				}
-			})
-		}
-		running.Wait()
-		ended := victim.Err() != nil
-		stop()
-		cancelAt.Store(0)
-		var recorded []bool
-		var err error
-		log, recorded, err = settle(store, log, made, records, told)
-		require.NoError(t, err, "point %d", n)
-		for i, err := range told {
-			switch {
-			case err == nil:
-				applied++
-			case errors.Is(err, eventstore.ErrNotApplied):
-				require.ErrorIs(t, err, context.Canceled)
-				notApplied++
-			default:
-				require.ErrorIs(t, err, context.Canceled)
-				unknown++
-				if recorded[i] {
-					recordedAfterAll++
-				}
-			}
-		}
-		if !ended {
-			break
-		}
-		if race.Enabled {
-			n += 4
-		}
-	}
-	t.Logf("%d rounds of %d appends: %d applied, %d not applied, %d unknown, of which %d were recorded", rounds, together*each, applied, notApplied, unknown, recordedAfterAll)
-	require.NotZero(t, notApplied)
-	require.Greater(t, rounds, 5)
 }
 
 // F39, where another process has the file: a context that ends while an append waits for it.

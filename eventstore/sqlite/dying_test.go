@@ -2,6 +2,7 @@ package sqlite_test
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+	driver "zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/eventstore/sqlite"
@@ -51,18 +54,19 @@ func dying(role string) error {
 	}()
 	switch role {
 	case "append":
-		return appendUntilKilled(true)
+		return appendUntilKilled(true, func(string) {})
 	case "append, told too early":
-		return appendUntilKilled(false, sqlite.WithCommit(func(commit func() error) error {
+		return appendUntilKilled(false, func(string) {}, sqlite.WithCommit(func(commit func() error) error {
 			say("%s", tooEarly)
 			return commit()
 		}))
 	case "append, dying at a point":
-		return appendUntilKilled(true, dieAt()...)
+		reach := dieAt()
+		return appendUntilKilled(true, reach, pointOptions(reach)...)
 	case "save, dying at a point":
-		return saveUntilKilled(dieAt()...)
+		return saveUntilKilled(pointOptions(dieAt())...)
 	case "restore, dying at a point":
-		return restoreUntilKilled(dieAt()...)
+		return restoreUntilKilled(pointOptions(dieAt())...)
 	case "create":
 		return createUntilKilled()
 	}
@@ -112,24 +116,50 @@ func newScript(seed uint64, writer int, version uint64) *script {
 
 func ownStream(writer int) string { return fmt.Sprint("own-", writer) }
 
-// next is the next append: one to six events of the writer's own stream, of one that all
-// append to blindly, and of many small ones, under the version of the first.
-func (s *script) next() ([]eventstore.Event, eventstore.Expect) {
-	expect := eventstore.At(s.own, s.version)
+// send is the next append: one to six events of the writer's own stream, of one that all
+// append to blindly, and of many small ones, under the version of the first. One of four
+// goes together with a row of a table of the writers' own.
+func (s *script) send() sending {
+	a := sending{expect: eventstore.At(s.own, s.version), told: s.rand.IntN(4) == 0}
 	streams := []string{s.own, "blind", fmt.Sprint("rare-", s.rand.IntN(50)), s.own, "blind", fmt.Sprint("rare-", s.rand.IntN(50))}
-	streams = streams[:1+s.rand.IntN(len(streams))]
-	events := make([]eventstore.Event, len(streams))
-	for i, stream := range streams {
+	for _, stream := range streams[:1+s.rand.IntN(len(streams))] {
 		var id uuid.UUID
-		for j := range id {
-			id[j] = byte(s.rand.UintN(256))
+		for i := range id {
+			id[i] = byte(s.rand.UintN(256))
 		}
-		events[i] = eventOf(id, stream)
+		a.events = append(a.events, eventOf(id, stream))
 		if stream == s.own {
 			s.version++
 		}
 	}
-	return events, expect
+	return a
+}
+
+// sending is an append that a process made, and what it was told.
+type sending struct {
+	events  []eventstore.Event
+	expect  eventstore.Expect     // or a zero one
+	told    bool                  // goes together with a row of the table told: the append's position
+	records []eventstore.Recorded // nil where it was told nothing, or nothing more than that all is well
+}
+
+// to makes the append, in any process; inserted is called where the row is inserted and nothing committed.
+func (a sending) to(ctx context.Context, store *sqlite.Store, inserted func()) ([]eventstore.Recorded, error) {
+	var expect []eventstore.Expect
+	if a.expect.Stream != "" {
+		expect = append(expect, a.expect)
+	}
+	if !a.told {
+		return store.Append(ctx, a.events, expect...)
+	}
+	return store.AppendWith(ctx, a.events, func(c *driver.Conn, records []eventstore.Recorded) error {
+		err := sqlitex.Execute(c, "CREATE TABLE IF NOT EXISTS told (position INTEGER NOT NULL) STRICT", nil)
+		if err == nil {
+			err = sqlitex.Execute(c, "INSERT INTO told VALUES (?)", &sqlitex.ExecOptions{Args: []any{int64(records[0].Append)}})
+		}
+		inserted()
+		return err
+	}, expect...)
 }
 
 // tooEarly is what the control says in place of what it does not know yet.
@@ -147,7 +177,7 @@ func acknowledge(writer int, records []eventstore.Recorded) {
 
 // appendUntilKilled appends by several writers at once, and says each append that was
 // acknowledged unless that is said elsewhere.
-func appendUntilKilled(says bool, options ...sqlite.Option) error {
+func appendUntilKilled(says bool, reach func(point string), options ...sqlite.Option) error {
 	seed, err := number(seedVariable)
 	if err != nil {
 		return err
@@ -169,8 +199,7 @@ func appendUntilKilled(says bool, options ...sqlite.Option) error {
 		}
 		go func() {
 			for s := newScript(seed, w, version); ; {
-				events, expect := s.next()
-				records, err := store.Append(ctx, events, expect)
+				records, err := s.send().to(ctx, store, func() { reach("inserted") })
 				if err != nil {
 					failed <- err
 					return
@@ -222,26 +251,6 @@ func overhear(cmd *exec.Cmd, heard func(line string)) (lines []string, err error
 
 func killed(cmd *exec.Cmd) bool {
 	return strings.HasPrefix(cmd.ProcessState.String(), "signal: killed")
-}
-
-// sending is an append that a process made, and what it was told.
-type sending struct {
-	events  []eventstore.Event
-	expect  eventstore.Expect     // or a zero one
-	records []eventstore.Recorded // nil where it was told nothing, or nothing more than that all is well
-}
-
-// again makes the same append.
-func (a sending) again(store eventstore.Store) ([]eventstore.Recorded, error) {
-	if a.expect.Stream == "" {
-		return store.Append(ctx, a.events)
-	}
-	return store.Append(ctx, a.events, a.expect)
-}
-
-func (s *script) send() sending {
-	events, expect := s.next()
-	return sending{events: events, expect: expect}
 }
 
 // heardOf is the append that a line acknowledges: the next one of its writer.

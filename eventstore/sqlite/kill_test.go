@@ -1,8 +1,10 @@
 package sqlite_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -11,6 +13,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+	driver "zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/eventstore/sqlite"
@@ -25,6 +29,7 @@ type kills struct {
 	seed     uint64
 	rounds   int
 	log      []eventstore.Recorded
+	told     []int64 // what the table told is to hold
 	versions map[string]uint64
 
 	crashes  int // processes killed
@@ -44,13 +49,13 @@ func (k *kills) problem(format string, args ...any) {
 // add takes over the figures of others.
 func (k *kills) add(other *kills) {
 	k.crashes, k.early, k.acks, k.kept, k.lost = k.crashes+other.crashes, k.early+other.early, k.acks+other.acks, k.kept+other.kept, k.lost+other.lost
-	k.log = append(k.log, other.log...)
+	k.log, k.told = append(k.log, other.log...), append(k.told, other.told...)
 	k.problems = append(k.problems, other.problems...)
 }
 
 func (k *kills) String() string {
-	return fmt.Sprintf("%d processes killed, %d of them before the first acknowledgement; %d appends acknowledged; %d in flight were recorded, %d were not; %d events; %d problems; seed %d",
-		k.crashes, k.early, k.acks, k.kept, k.lost, len(k.log), len(k.problems), k.seed)
+	return fmt.Sprintf("%d processes killed, %d of them before the first acknowledgement; %d appends acknowledged; %d in flight were recorded, %d were not; %d events, %d rows of a table; %d problems; seed %d",
+		k.crashes, k.early, k.acks, k.kept, k.lost, len(k.log), len(k.told), len(k.problems), k.seed)
 }
 
 // kill starts a process with so many writers and kills it up to 8 ms behind its first
@@ -114,7 +119,7 @@ func (k *kills) heard(lines []string, seed uint64, writers int) (acknowledged, u
 
 // check reads what a crash left in the log and holds it to I1 to I4. What was in flight
 // it sends again, and holds the log to what came of that.
-func (k *kills) check(store eventstore.Store, acknowledged, unheard []sending) (recorded []bool) {
+func (k *kills) check(store *sqlite.Store, acknowledged, unheard []sending) (recorded []bool) {
 	tail, err := k.tail(store)
 	if err != nil {
 		k.problem("read: %v", err)
@@ -129,8 +134,14 @@ func (k *kills) check(store eventstore.Store, acknowledged, unheard []sending) (
 		found[r.ID] = r
 	}
 	explained := 0
+	tell := func(a sending, records []eventstore.Recorded) {
+		if a.told && len(records) > 0 {
+			k.told = append(k.told, int64(records[0].Append))
+		}
+	}
 	for _, a := range acknowledged {
 		records := recordsOf(a, found)
+		tell(a, records)
 		explained += len(records)
 		switch {
 		case len(records) < len(a.events):
@@ -159,7 +170,8 @@ func (k *kills) check(store eventstore.Store, acknowledged, unheard []sending) (
 
 	for _, a := range unheard {
 		was := recordsOf(a, found)
-		records, err := a.again(store)
+		tell(a, was)
+		records, err := a.to(ctx, store, func() {})
 		switch {
 		case err != nil:
 			k.problem("resend: %v", err)
@@ -167,8 +179,9 @@ func (k *kills) check(store eventstore.Store, acknowledged, unheard []sending) (
 			k.problem("a resend gave %+v for %+v", records, was)
 		case len(was) == 0:
 			k.order(records)
+			tell(a, records)
 			k.log = append(k.log, records...)
-			again, err := a.again(store)
+			again, err := a.to(ctx, store, func() {})
 			if err != nil || !slices.EqualFunc(again, records, same) {
 				k.problem("a resend gave %+v and %v for %+v", again, err, records)
 			}
@@ -227,79 +240,94 @@ func same(a, b eventstore.Recorded) bool {
 	return a.Equal(b.Event) && a.Version == b.Version && a.Position == b.Position && a.Append == b.Append && a.RecordedAt.Equal(b.RecordedAt)
 }
 
-// whole reads the log from its beginning, in a file that is checked page by page.
-func (k *kills) whole(path string) {
+// whole holds the log from its beginning, and the table told, to what is known of them, in
+// a file that is checked page by page.
+func (k *kills) whole(path string) (err error) {
 	store, err := sqlite.Open(path, sqlite.CheckOnOpen())
 	if err != nil {
-		k.problem("%v", err)
-		return
+		return err
 	}
+	defer func() { err = errors.Join(err, store.Close()) }()
 	n := 0
 	for r, err := range store.Read(ctx, eventstore.Query{}) {
 		if err != nil {
-			k.problem("read: %v", err)
-			break
+			return err
 		}
 		if n >= len(k.log) || !same(r, k.log[n]) {
-			k.problem("the event at position %d is not what it was", r.Position)
+			return fmt.Errorf("the event at position %d is not what it was", r.Position)
 		}
 		n++
 	}
 	if n != len(k.log) {
-		k.problem("the log has %d events, %d were seen in it", n, len(k.log))
+		return fmt.Errorf("the log has %d events, %d were seen in it", n, len(k.log))
 	}
-	if err := store.Close(); err != nil {
-		k.problem("%v", err)
+	conn, err := driver.OpenConn(path, driver.OpenReadOnly)
+	if err != nil {
+		return err
 	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	var told []int64
+	if err := sqlitex.Execute(conn, "SELECT position FROM told ORDER BY position", &sqlitex.ExecOptions{
+		ResultFunc: func(stmt *driver.Stmt) error { told = append(told, stmt.ColumnInt64(0)); return nil },
+	}); err != nil {
+		return err
+	}
+	slices.Sort(k.told)
+	if !slices.Equal(told, k.told) {
+		return fmt.Errorf("the table told has %d rows, %d appends went with one, or other ones", len(told), len(k.told))
+	}
+	return nil
 }
 
 // perFile is how many processes die over one file, which grows meanwhile.
 const perFile = 250
 
-// killings kills n processes over files of dir. Where somebody stays, a store in this
-// process is open all the time, so that what the dead leave is never recovered by
-// the first who opens the file; otherwise each crash is.
+// over kills n processes over a file. Where somebody stays, a store in this process is open
+// all the time, so that what the dead leave is never recovered by the first who opens the
+// file; otherwise each crash is.
+func (k *kills) over(path string, n int, stays bool) (err error) {
+	var store *sqlite.Store
+	end := func() (err error) {
+		if store != nil {
+			err, store = store.Close(), nil
+		}
+		return err
+	}
+	defer func() { err = errors.Join(err, end()) }()
+	for range n {
+		if store == nil && stays {
+			if store, err = sqlite.Open(path); err != nil {
+				return err
+			}
+		}
+		acknowledged, unheard := k.kill("append", path, []int{1, 4}[k.rounds%2])
+		if store == nil {
+			if store, err = sqlite.Open(path); err != nil {
+				return err
+			}
+		}
+		k.check(store, acknowledged, unheard)
+		if !stays || k.rounds%50 == 0 {
+			if err := end(); err != nil {
+				return err
+			}
+		}
+	}
+	if err := end(); err != nil {
+		return err
+	}
+	return k.whole(path)
+}
+
+// killings does so n times, over as many files of dir as it takes.
 func killings(dir string, seed uint64, n int, stays bool) *kills {
 	total := newKills(seed)
-	for file := 0; total.rounds < n; file++ {
-		path := fmt.Sprintf("%s/log-%d-%v.db", dir, file, stays)
+	for file := 0; n > 0; file++ {
 		k := newKills(seed + uint64(file))
-		func() {
-			var store *sqlite.Store
-			end := func() {
-				if store != nil {
-					if err := store.Close(); err != nil {
-						k.problem("%v", err)
-					}
-					store = nil
-				}
-			}
-			defer end()
-			for k.rounds < perFile && total.rounds < n {
-				total.rounds++
-				if stays && store == nil || k.rounds > 0 && k.rounds%50 == 0 {
-					end()
-					var err error
-					if store, err = sqlite.Open(path); err != nil {
-						k.problem("%v", err)
-						return
-					}
-				}
-				acknowledged, unheard := k.kill("append", path, []int{1, 4}[k.rounds%2])
-				if store == nil {
-					var err error
-					if store, err = sqlite.Open(path); err != nil {
-						k.problem("%v", err)
-						return
-					}
-				}
-				k.check(store, acknowledged, unheard)
-				if !stays {
-					end()
-				}
-			}
-		}()
-		k.whole(path)
+		if err := k.over(filepath.Join(dir, fmt.Sprint(file, ".db")), min(n, perFile), stays); err != nil {
+			k.problem("%v", err)
+		}
+		n -= perFile
 		total.add(k)
 	}
 	return total
@@ -309,7 +337,7 @@ func killings(dir string, seed uint64, n int, stays bool) *kills {
 // in flight all or nothing, which a resend makes one.
 func TestProcessesThatAreKilledLoseNothingAcknowledgedAtFullSize(t *testing.T) {
 	t.Parallel()
-	n := sizeOf(t, killsVariable, 160, 16)
+	n := sizeOf(t, killsVariable, 160, 12)
 	seed := rand.Uint64() >> 1
 	results := make([]*kills, 2)
 	var running sync.WaitGroup

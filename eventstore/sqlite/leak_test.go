@@ -236,7 +236,7 @@ func TestWhatFailsLeavesNothing(t *testing.T) {
 	text := newPath(t)
 	require.NoError(t, os.WriteFile(text, []byte("no database, however long this text is made to be"), 0o600))
 	left := leftBehind(t, func() {
-		for range 5 {
+		for range 3 {
 			_, err := sqlite.Open(foreign)
 			require.ErrorIs(t, err, sqlite.ErrForeign)
 			_, err = sqlite.Open(text)

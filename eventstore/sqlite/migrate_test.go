@@ -18,6 +18,7 @@ import (
 
 	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/eventstore/sqlite"
+	"github.com/rollforward/rollforward/internal/race"
 )
 
 // createsVariable sets how many processes are killed while they make a file; 40 if not set.
@@ -79,7 +80,7 @@ func found(path string) (sizes string) {
 // or has made already because it did so at the same time.
 func TestProcessesThatAreKilledWhileTheyMakeAFileLeaveOneThatOpensAtFullSize(t *testing.T) {
 	t.Parallel()
-	n := sizeOf(t, createsVariable, 40, 8)
+	n := sizeOf(t, createsVariable, 40, 6)
 	seed := rand.Uint64() >> 1
 	random := rand.New(rand.NewPCG(seed, 0))
 	states := map[string]int{}
@@ -178,12 +179,16 @@ func TestAFileThatIsHalfMadeOpensWhereItIsMadeInOneTransaction(t *testing.T) {
 			step := func(sql string) {
 				require.NoError(t, sqlitex.ExecuteTransient(conn, sql, nil), sql)
 				steps++
+				last := sql == statements[len(statements)-1]
+				if race.Enabled && steps%5 > 0 && !last {
+					return
+				}
 				left := copied(t, path)
 				if state := found(left); !slices.Contains(states, state) {
 					states = append(states, state)
 				}
 				err := emptyStore(left)
-				if c.begin != "" || sql == statements[len(statements)-1] {
+				if c.begin != "" || last {
 					require.NoError(t, err, "behind %s", sql)
 					return
 				}

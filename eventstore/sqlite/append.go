@@ -81,11 +81,11 @@ type appending struct {
 func (a *appending) alone(ctx context.Context) error {
 	attempt := func(c *conn) (bool, error) {
 		t := &transaction{s: a.s, c: c, ctx: ctx, streams: map[string]*stream{}}
-		added, err := a.add(t)
-		if added {
+		err := a.add(t)
+		if t.rows > 0 {
 			c.appended = t
 		}
-		return added, err
+		return t.rows > 0, err
 	}
 	err := a.s.write(ctx, "append to", attempt)
 	if code(err) == driver.ResultConstraint && !a.careful {
@@ -95,8 +95,9 @@ func (a *appending) alone(ctx context.Context) error {
 	return err
 }
 
-// add looks up and inserts within a transaction. It reports whether it inserted.
-func (a *appending) add(t *transaction) (added bool, err error) {
+// add looks up and inserts within a transaction. What is refused is refused before it
+// inserts.
+func (a *appending) add(t *transaction) error {
 	s, c := a.s, t.c
 	known := func() (done bool, err error) {
 		a.records, err = eventstore.Resend(a.events, c.known)
@@ -105,46 +106,46 @@ func (a *appending) add(t *transaction) (added bool, err error) {
 	s.at("ids")
 	if a.careful {
 		if done, err := known(); done {
-			return false, err
+			return err
 		}
 	}
 	s.at("expectations")
 	for _, x := range a.expect {
 		st, err := t.stream(x.Stream)
 		if err != nil {
-			return false, err
+			return err
 		}
 		if st.version == x.Version {
 			continue
 		}
 		if done, err := known(); done {
-			return false, err
+			return err
 		}
-		return false, &eventstore.ConflictError{Stream: x.Stream, Want: x.Version, Actual: st.version}
+		return &eventstore.ConflictError{Stream: x.Stream, Want: x.Version, Actual: st.version}
 	}
 	at := s.now().UTC().Truncate(time.Microsecond)
 	head, err := t.end()
 	if err != nil {
-		return false, err
+		return err
 	}
 	a.records = make([]eventstore.Recorded, len(a.events))
 	for i, e := range a.events {
 		st, err := t.stream(e.Stream)
 		if err != nil {
-			return false, err
+			return err
 		}
 		a.records[i] = eventstore.Recorded{
 			Event: e, Version: st.version + 1, Position: head + 1 + eventstore.Position(i), Append: head + 1, RecordedAt: at,
 		}
 		if err := t.add(a.records[i]); err != nil {
-			return false, err
+			return err
 		}
 	}
 	t.head = head + eventstore.Position(len(a.events))
 	if a.also != nil {
-		return true, a.extend(t)
+		return a.extend(t)
 	}
-	return true, nil
+	return nil
 }
 
 // extend runs what is to be committed with the events, and sees that it left the
@@ -211,7 +212,9 @@ func (s *Store) transact(ctx context.Context, c *conn, f func(c *conn) (bool, er
 	if s.hooks.begin != "" {
 		begin = s.hooks.begin
 	}
-	c.unlearn()
+	clear(c.newTypes)
+	clear(c.newTags)
+	clear(c.newBlocks)
 	c.appended = nil
 	s.at("begin")
 	if err := s.usable(ctx); err != nil {
@@ -291,8 +294,8 @@ type transaction struct {
 	c       *conn
 	ctx     context.Context
 	streams map[string]*stream
-	head    eventstore.Position // of the log after it; 0: as it was
-	before  *transaction        // what appends before it in the same commit have done, if any
+	rows    int                 // events inserted, or begun to be
+	head    eventstore.Position // of the log after them
 }
 
 type stream struct {
@@ -305,14 +308,9 @@ func (t *transaction) stream(name string) (*stream, error) {
 	if st := t.streams[name]; st != nil {
 		return st, nil
 	}
-	var st stream
-	if t.before != nil && t.before.streams[name] != nil {
-		st = *t.before.streams[name]
-	} else {
-		var err error
-		if st, err = t.c.version(name); err != nil {
-			return nil, err
-		}
+	st, err := t.c.version(name)
+	if err != nil {
+		return nil, err
 	}
 	t.streams[name] = &st
 	return &st, nil
@@ -320,23 +318,10 @@ func (t *transaction) stream(name string) (*stream, error) {
 
 // end returns the position of the last event within the transaction.
 func (t *transaction) end() (eventstore.Position, error) {
-	if t.before != nil && t.before.head > 0 {
-		return t.before.head, nil
+	if t.rows > 0 {
+		return t.head, nil
 	}
 	return t.c.head()
-}
-
-// join takes over what a later append in the same commit has done.
-func (t *transaction) join(later *transaction) {
-	maps.Copy(t.streams, later.streams)
-	t.head = later.head
-}
-
-// unlearn forgets the keys of a transaction that is not committed.
-func (c *conn) unlearn() {
-	clear(c.newTypes)
-	clear(c.newTags)
-	clear(c.newBlocks)
 }
 
 // add inserts r, the next event of its stream and of the log.
@@ -345,6 +330,7 @@ func (t *transaction) add(r eventstore.Recorded) error {
 	if err := t.s.usable(t.ctx); err != nil {
 		return err
 	}
+	t.rows++ // or part of it, if it fails
 	st, err := t.stream(r.Stream)
 	if err != nil {
 		return err

@@ -15,8 +15,9 @@ import (
 // appends of this process that come while one commits share the next commit: the
 // first that finds nobody leading leads, which is to commit in its own goroutine;
 // those that come meanwhile queue; at its end it makes the first of them the leader,
-// who commits all that wait, each in a savepoint, so that one that is refused leaves
-// the others. An append alone pays nothing for it and waits for nobody.
+// who commits all that wait. One that is refused leaves the others: it is refused
+// before it inserts anything, so that no savepoints are needed, which would copy every
+// page that an append touches. An append alone pays nothing for it and waits for nobody.
 
 const (
 	mostTogether      = 256      // appends in a commit
@@ -251,58 +252,34 @@ func (s *Store) commit(jobs []*job, begun func()) error {
 	for _, j := range jobs {
 		defer context.AfterFunc(j.ctx, func() { cancel(errEnded) })()
 	}
-	err := s.write(ctx, "append to", func(c *conn) (bool, error) {
+	attempt := func(c *conn) (bool, error) {
 		all := &transaction{s: s, c: c, ctx: ctx, streams: map[string]*stream{}}
-		commit := false
 		for _, j := range jobs {
-			added, err := j.within(ctx, all)
+			rows := all.rows
+			j.err = j.add(all)
 			if ctx.Err() != nil {
 				return false, ctx.Err()
 			}
-			if err != nil && (code(err) != driver.ResultOK || c.AutocommitEnabled()) {
-				return false, err // the engine's: what became of the others is unclear
+			if j.err != nil && (code(j.err) != driver.ResultOK || all.rows > rows) {
+				return false, j.err // half of it may be there
 			}
-			j.err, commit = err, commit || added
 		}
-		c.appended = all
-		if commit {
+		if all.rows > 0 {
+			c.appended = all
 			begun()
 		}
-		return commit, nil
-	})
-	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-		var unknown uncertain
-		if !errors.As(err, &unknown) {
-			return errEnded
+		return all.rows > 0, nil
+	}
+	err := s.write(ctx, "append to", attempt)
+	if code(err) == driver.ResultConstraint { // the log has an ID of one of them
+		for _, j := range jobs {
+			j.careful = true
 		}
+		err = s.write(ctx, "append to", attempt)
+	}
+	var unknown uncertain
+	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) && !errors.As(err, &unknown) {
+		return errEnded
 	}
 	return err
-}
-
-// within appends in a savepoint behind what others have done in the transaction.
-func (j *job) within(ctx context.Context, all *transaction) (added bool, err error) {
-	c := all.c
-	for {
-		if err := c.exec("SAVEPOINT append"); err != nil {
-			return false, err
-		}
-		t := &transaction{s: all.s, c: c, ctx: ctx, streams: map[string]*stream{}, before: all}
-		if added, err = j.add(t); err == nil {
-			if added {
-				all.join(t)
-			}
-			return added, c.exec("RELEASE append")
-		}
-		if c.AutocommitEnabled() {
-			return false, err
-		}
-		c.unlearn()
-		if undone := c.script("ROLLBACK TO append; RELEASE append"); undone != nil {
-			return false, errors.Join(err, undone)
-		}
-		if code(err) != driver.ResultConstraint || j.careful {
-			return false, err
-		}
-		j.careful = true // the log has one of its IDs
-	}
 }

@@ -62,6 +62,33 @@ func TestAnAppendTellsTheTruthWhateverCallToTheDiskFailsAtFullSize(t *testing.T)
 	}
 }
 
+// F05, F06 with F16: appends of several writers share a commit, and one call fails for
+// all of them or for one. Each is told what became of his own.
+func TestAppendsThatShareACommitAreToldTheTruthWhateverCallFails(t *testing.T) {
+	for _, c := range []struct {
+		name, calls, fault string
+		period, some       int
+		outcome            string
+	}{
+		{"a sync fails", "fsync,fdatasync", "error=EIO", 7, 2, "unknown"},
+		{"a write fails", "pwrite64", "error=EIO", 151, 2, "unknown"},
+		{"a write finds the disk full", "pwrite64", "error=ENOSPC", 151, 2, "not-applied"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := &faultRun{outcomes: map[string]int{}}
+			for i, n := range rand.Perm(c.period) {
+				if i >= enough(c.period, c.some) && f.outcomes[c.outcome] > 0 {
+					break
+				}
+				e := errand{seed: rand.Uint64(), rounds: 1, writers: 6, appends: 12, pages: 60, clean: true}
+				f.run(t, e, fmt.Sprintf("inject=%s:%s:when=%d+%d", c.calls, c.fault, n+1, c.period))
+			}
+			f.report(t)
+			require.NotZero(t, f.outcomes[c.outcome])
+		})
+	}
+}
+
 // F05, F06 while the file is made: whoever tries again has a store.
 func TestAFaultWhileTheFileIsMadeIsGoneWithTheNextAttempt(t *testing.T) {
 	f := &faultRun{outcomes: map[string]int{}, create: true}

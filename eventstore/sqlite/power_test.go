@@ -87,7 +87,6 @@ func (p *powerCut) trace(t *testing.T, r *rand.Rand, dir string, known []*attemp
 	}
 	var inject []string
 	if p.faults != "" {
-		e.writers = 1
 		inject = []string{"inject=fsync,fdatasync:error=EIO:when=" + p.faults}
 	}
 	d, err := newDisk(dir, r)
@@ -331,7 +330,7 @@ func imagesOfAControl() int {
 
 // F03: power loss.
 func TestAPowerCutLosesNothingThatWasAcknowledgedAtFullSize(t *testing.T) {
-	p := &powerCut{seed: rand.Uint64(), images: imagesToMake(t, 500)}
+	p := &powerCut{seed: rand.Uint64(), images: imagesToMake(t, 400)}
 	p.run(t)
 	require.Zero(t, p.lost, "seed %d", p.seed)
 	require.Zero(t, p.damaged, "seed %d", p.seed)

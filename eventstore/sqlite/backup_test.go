@@ -152,17 +152,12 @@ func TestABackupUnderLoadIsAPrefixWithEverythingAcknowledged(t *testing.T) {
 // The control of F46: the file alone, as cp takes it, lacks what was acknowledged or
 // is damaged.
 func TestACopyOfTheFileAloneIsNoBackup(t *testing.T) {
-	cp, err := exec.LookPath("cp") // another process: see Store.locate on closing the file in this one
-	if err != nil {
-		t.Skip("the system has no cp")
-	}
 	path, _ := filled(t, 2_000)
 	store := open(t, path)
 	l := newLoad(t, store)
 	copied := newPath(t)
 	acknowledged := l.soFar(t, 20)
-	out, err := exec.Command(cp, path, copied).CombinedOutput()
-	require.NoError(t, err, string(out))
+	cp(t, path, copied)
 	l.soFar(t, 1)
 	l.stop()
 	log := all(t, store, eventstore.Query{})
@@ -187,6 +182,18 @@ func TestACopyOfTheFileAloneIsNoBackup(t *testing.T) {
 	}()
 	require.Error(t, verdict, "the harness cannot tell good from bad")
 	t.Log("the file alone:", verdict)
+}
+
+// cp copies a file that a store of this process may have open: in another process,
+// since closing it in this one would drop the store's locks.
+func cp(t testing.TB, from, to string) {
+	t.Helper()
+	program, err := exec.LookPath("cp")
+	if err != nil {
+		t.Skip("the system has no cp")
+	}
+	out, err := exec.Command(program, from, to).CombinedOutput()
+	require.NoError(t, err, string(out))
 }
 
 // tally counts events, for a follower.

@@ -314,6 +314,21 @@ func (c *conn) script(text string) error {
 	return nil
 }
 
+// ahead has the name of a stream at hand, and those of the streams begun after it:
+// who reads the log in its order comes to them next.
+func (c *conn) ahead(key int64) error {
+	if _, ok := c.streams[key]; ok {
+		return nil
+	}
+	if len(c.streams) >= maxNames {
+		clear(c.streams)
+	}
+	return c.each(sqlNames, func(stmt *driver.Stmt) error {
+		c.streams[stmt.ColumnInt64(0)] = stmt.ColumnText(1)
+		return nil
+	}, key)
+}
+
 // name returns the name that stands under key, from names or by query.
 func (c *conn) name(names map[int64]string, query string, key int64) (string, error) {
 	if name, ok := names[key]; ok {

@@ -230,6 +230,11 @@ func (p *plan) take(c *conn, stmt *driver.Stmt, page *page) error {
 			return err
 		}
 	}
+	if p.lists == nil {
+		if err := c.ahead(stream); err != nil {
+			return err
+		}
+	}
 	r, err := c.record(stmt)
 	if err == nil {
 		page.add(r)

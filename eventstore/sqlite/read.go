@@ -4,7 +4,9 @@ import (
 	"context"
 	"iter"
 	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 	driver "zombiezen.com/go/sqlite"
@@ -56,8 +58,9 @@ func (s *Store) Read(ctx context.Context, q eventstore.Query) iter.Seq2[eventsto
 			}
 		}
 		var p *plan
+		var buffer []eventstore.Recorded // of the page before, whose records the consumer has copies of
 		for read := 0; p == nil || !p.done; {
-			page := page{rows: pageRows}
+			page := page{rows: pageRows, records: buffer[:0]}
 			if q.Limit > 0 {
 				page.rows = min(page.rows, q.Limit-read)
 			}
@@ -87,6 +90,7 @@ func (s *Store) Read(ctx context.Context, q eventstore.Query) iter.Seq2[eventsto
 			if read += len(page.records); read == q.Limit && read > 0 {
 				return
 			}
+			buffer = page.records
 		}
 	}
 }
@@ -127,6 +131,7 @@ const (
 
 const (
 	sqlNameOf = "SELECT name FROM streams WHERE key = ?"
+	sqlNames  = "SELECT key, name FROM streams WHERE key >= ? ORDER BY key LIMIT 256"
 	sqlTypeOf = "SELECT name FROM types WHERE key = ?"
 )
 
@@ -165,8 +170,16 @@ func tags(stmt *driver.Stmt) ([]string, error) {
 	if stmt.ColumnIsNull(colTags) {
 		return nil, nil
 	}
+	text := stmt.ColumnText(colTags)
+	if simple := strings.TrimPrefix(text, `["`); len(simple) < len(text) && strings.HasSuffix(simple, `"]`) && strings.IndexByte(text, '\\') < 0 {
+		// Nearly always: nothing is escaped, so that a quote ends a tag.
+		tags := strings.Split(simple[:len(simple)-2], `","`)
+		if 2*len(tags) == strings.Count(text, `"`) && utf8.ValidString(text) {
+			return tags, nil
+		}
+	}
 	var tags []string
-	if err := json.Unmarshal(bytes(stmt, colTags), &tags); err != nil {
+	if err := json.Unmarshal([]byte(text), &tags); err != nil {
 		return nil, damaged("tags of the event at position %d: %v", stmt.ColumnInt64(0), err)
 	}
 	return tags, nil

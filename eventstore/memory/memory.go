@@ -32,9 +32,9 @@ type Store struct {
 	mu          sync.RWMutex
 	log         log
 	ids         map[uuid.UUID]eventstore.Position
-	byStream    map[string][]eventstore.Position // a stream's event of version v stands at [v-1]
-	byType      map[string][]eventstore.Position
-	byTag       map[string][]eventstore.Position
+	byStream    index // a stream's event of version v stands at [v-1]
+	byType      index
+	byTag       index
 	checkpoints map[string]eventstore.Checkpoint
 }
 
@@ -56,9 +56,9 @@ func New(options ...Option) *Store {
 		now:         time.Now,
 		done:        make(chan struct{}),
 		ids:         map[uuid.UUID]eventstore.Position{},
-		byStream:    map[string][]eventstore.Position{},
-		byType:      map[string][]eventstore.Position{},
-		byTag:       map[string][]eventstore.Position{},
+		byStream:    index{},
+		byType:      index{},
+		byTag:       index{},
 		checkpoints: map[string]eventstore.Checkpoint{},
 	}
 	for _, option := range options {
@@ -93,7 +93,7 @@ func (s *Store) Append(ctx context.Context, events []eventstore.Event, expect ..
 		records[i] = eventstore.Recorded{
 			Event: e, Version: s.version(e.Stream) + 1, Position: s.head() + 1, Append: first, RecordedAt: at,
 		}
-		s.add(clone(records[i]))
+		s.add(records[i])
 	}
 	s.bell.Ring()
 	return records, nil
@@ -127,7 +127,6 @@ func (s *Store) Restore(ctx context.Context, after eventstore.Position, records 
 	}
 	first, last := eventstore.Position(0), eventstore.Position(0) // no record's Append is 0
 	for _, r := range records {
-		r = clone(r)
 		r.Position = s.head() + 1
 		if r.Append != last {
 			first, last = r.Position, r.Append
@@ -244,7 +243,7 @@ func (s *Store) usable(ctx context.Context) error {
 
 func (s *Store) head() eventstore.Position { return eventstore.Position(s.log.size) }
 
-func (s *Store) version(stream string) uint64 { return uint64(len(s.byStream[stream])) }
+func (s *Store) version(stream string) uint64 { return uint64(len(s.byStream.of(stream))) }
 
 func (s *Store) known(id uuid.UUID) (eventstore.Recorded, bool, error) {
 	at, ok := s.ids[id]
@@ -254,15 +253,22 @@ func (s *Store) known(id uuid.UUID) (eventstore.Recorded, bool, error) {
 	return clone(s.log.at(at)), true, nil
 }
 
-// add puts r, which the store owns, at the end of the log.
+// add puts a copy of r at the end of the log.
 func (s *Store) add(r eventstore.Recorded) {
-	s.log.add(r)
-	s.ids[r.ID] = r.Position
-	s.byStream[r.Stream] = append(s.byStream[r.Stream], r.Position)
-	s.byType[r.Type] = append(s.byType[r.Type], r.Position)
-	for _, tag := range r.Tags {
-		s.byTag[tag] = append(s.byTag[tag], r.Position)
+	bytes := make([]byte, 0, len(r.Data)+len(r.Meta))
+	kept := record{
+		id: r.ID, stream: s.byStream.add(r.Stream, r.Position), typ: s.byType.add(r.Type, r.Position),
+		bytes: append(append(bytes, r.Data...), r.Meta...), data: int32(len(r.Data)), schema: int32(r.Schema),
+		version: r.Version, first: r.Append, at: r.RecordedAt.UnixMicro(),
 	}
+	if len(r.Tags) > 0 {
+		kept.tags = make([]string, len(r.Tags))
+		for i, tag := range r.Tags {
+			kept.tags[i] = *s.byTag.add(tag, r.Position)
+		}
+	}
+	s.log.add(kept)
+	s.ids[r.ID] = r.Position
 }
 
 // clone returns r with bytes and tags of its own, so that neither a caller nor a

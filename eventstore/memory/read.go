@@ -4,30 +4,82 @@ import (
 	"context"
 	"iter"
 	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/rollforward/rollforward/eventstore"
 )
 
+// record is an event as it is kept: 112 bytes beside its payload and metadata, with
+// names that all events share. Its position is where it stands.
+type record struct {
+	id          uuid.UUID
+	stream, typ *string
+	tags        []string
+	bytes       []byte // data, then metadata
+	data        int32  // length of the data
+	schema      int32
+	version     uint64
+	first       eventstore.Position // of its append
+	at          int64               // recorded, us
+}
+
 // log holds records in chunks that never move. A copy of it taken under the
 // mutex may be read outside, up to its size, while writers add.
 type log struct {
-	chunks []*[chunk]eventstore.Recorded
+	chunks []*[chunk]record
 	size   int
 }
 
 const chunk = 1024
 
-func (l *log) add(r eventstore.Recorded) {
+func (l *log) add(r record) {
 	if l.size%chunk == 0 {
-		l.chunks = append(l.chunks, new([chunk]eventstore.Recorded))
+		l.chunks = append(l.chunks, new([chunk]record))
 	}
 	l.chunks[l.size/chunk][l.size%chunk] = r
 	l.size++
 }
 
-// at returns the record at a position that the log has.
+// at returns the event at a position that the log has. Its bytes and tags are the
+// log's own: see clone.
 func (l *log) at(p eventstore.Position) eventstore.Recorded {
-	return l.chunks[(p-1)/chunk][(p-1)%chunk]
+	r := &l.chunks[(p-1)/chunk][(p-1)%chunk]
+	return eventstore.Recorded{
+		Event: eventstore.Event{
+			ID: r.id, Stream: *r.stream, Type: *r.typ, Schema: int(r.schema), Tags: r.tags,
+			Data: r.bytes[:r.data:r.data], Meta: r.bytes[r.data:],
+		},
+		Version: r.version, Position: p, Append: r.first, RecordedAt: time.UnixMicro(r.at).UTC(),
+	}
+}
+
+// index is where the events stand that have a name: a stream's, a type's, a tag's.
+type index map[string]*entry
+
+type entry struct {
+	name      string
+	positions []eventstore.Position
+}
+
+// add notes that the event at p has a name, and returns the one string of that name.
+func (x index) add(name string, p eventstore.Position) *string {
+	e := x[name]
+	if e == nil {
+		e = &entry{name: strings.Clone(name)} // not a part of something large
+		x[e.name] = e
+	}
+	e.positions = append(e.positions, p)
+	return &e.name
+}
+
+func (x index) of(name string) []eventstore.Position {
+	if e := x[name]; e != nil {
+		return e.positions
+	}
+	return nil
 }
 
 // Read yields what q selects; see eventstore.Store.
@@ -83,18 +135,18 @@ func (s *Store) lists(q eventstore.Query) [][]eventstore.Position {
 		}
 	}
 	for _, tag := range q.Tags {
-		consider([][]eventstore.Position{s.byTag[tag]})
+		consider([][]eventstore.Position{s.byTag.of(tag)})
 	}
 	for _, f := range []struct {
 		values []string
-		index  map[string][]eventstore.Position
+		index  index
 	}{{q.Streams, s.byStream}, {q.Types, s.byType}} {
 		if len(f.values) == 0 {
 			continue
 		}
 		lists := make([][]eventstore.Position, len(f.values))
 		for i, v := range f.values {
-			lists[i] = f.index[v]
+			lists[i] = f.index.of(v)
 		}
 		consider(lists)
 	}

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,7 +33,7 @@ const (
 	dyingVariable   = "ROLLFORWARD_SQLITE_DYING"
 	writersVariable = "ROLLFORWARD_SQLITE_WRITERS"
 	pointVariable   = "ROLLFORWARD_SQLITE_POINT" // where a process kills itself
-	hitVariable     = "ROLLFORWARD_SQLITE_HIT"   // and at the how manieth time that it comes there
+	hitVariable     = "ROLLFORWARD_SQLITE_HIT"   // and when: the first time that it comes there, the second
 )
 
 func init() {
@@ -49,7 +50,7 @@ func init() {
 // out at once: a line is one write to the pipe. It ends with its parent.
 func dying(role string) error {
 	go func() {
-		io.Copy(io.Discard, os.Stdin)
+		io.Copy(io.Discard, os.Stdin) // nothing comes, and however it ends, the parent is gone
 		os.Exit(3)
 	}()
 	switch role {
@@ -106,7 +107,7 @@ func sizeOf(t testing.TB, variable string, full, underRace int) int {
 // version at which its own stream, which nobody else writes, stood before.
 type script struct {
 	own     string
-	version uint64 // of own, once all that next has given is appended
+	version uint64 // of own, once all that send has given is appended
 	rand    *rand.Rand
 }
 
@@ -221,6 +222,9 @@ func dyingCommand(role, path string, more ...string) *exec.Cmd {
 	return cmd
 }
 
+// lifetime is how long a process may go on that nobody kills and that does not kill itself.
+const lifetime = time.Minute
+
 // overhear starts cmd and returns each line it says, heard being told of it, until it
 // has ended. It fails where the process was neither killed nor ended well.
 func overhear(cmd *exec.Cmd, heard func(line string)) (lines []string, err error) {
@@ -235,6 +239,8 @@ func overhear(cmd *exec.Cmd, heard func(line string)) (lines []string, err error
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
+	var late atomic.Bool
+	defer time.AfterFunc(lifetime, func() { late.Store(true); cmd.Process.Kill() }).Stop()
 	scanner := bufio.NewScanner(out)
 	for scanner.Scan() {
 		lines = append(lines, scanner.Text())
@@ -243,6 +249,9 @@ func overhear(cmd *exec.Cmd, heard func(line string)) (lines []string, err error
 	heardAll := scanner.Err()
 	ended := cmd.Wait()
 	in.Close() // closed by Wait already
+	if late.Load() {
+		return lines, fmt.Errorf("a process went on for %v: %q", lifetime, lines)
+	}
 	if ended != nil && !killed(cmd) {
 		return lines, fmt.Errorf("a process ended with %w: %q", ended, lines)
 	}

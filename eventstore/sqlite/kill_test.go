@@ -357,19 +357,3 @@ func TestProcessesThatAreKilledLoseNothingAcknowledgedAtFullSize(t *testing.T) {
 	require.NotZero(t, total.acks)
 	require.NotZero(t, total.lost, "nobody was killed before a commit: the harness proves nothing")
 }
-
-// The control of F01: a process that acknowledges before it commits is caught.
-func TestTheHarnessSeesWhatIsAcknowledgedBeforeItIsCommitted(t *testing.T) {
-	k := newKills(rand.Uint64() >> 1)
-	path := memoryPath(t)
-	for len(k.problems) == 0 && k.rounds < 200 {
-		acknowledged, unheard := k.kill("append, told too early", path, 1)
-		store, err := sqlite.Open(path)
-		require.NoError(t, err)
-		k.check(store, acknowledged, unheard)
-		require.NoError(t, store.Close())
-	}
-	t.Logf("%v: %v", k, k.problems)
-	require.NotEmpty(t, k.problems, "the harness cannot tell good from bad")
-	require.Contains(t, strings.Join(k.problems, "\n"), "of an acknowledged append of")
-}

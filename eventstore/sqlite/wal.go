@@ -1,0 +1,44 @@
+package sqlite
+
+import (
+	"time"
+
+	driver "zombiezen.com/go/sqlite"
+)
+
+// SQLite copies the log beside the file into it whenever a commit leaves more than
+// 1,000 pages there, and then begins it anew, but only at a commit at which no reader
+// is under way that began before the last one. Where somebody reads without a pause
+// that hardly ever comes, and the log grows for as long: a consumer that is catching
+// up is enough. So one that is too long is ended here, with a little patience for those
+// who read: new ones do not need it, and a page is read within a millisecond or two.
+const (
+	walLimit    = 16 << 20              // bytes from which the log beside the file is to be ended
+	walPatience = 50 * time.Millisecond // how long appends wait for those who read
+	walPause    = time.Second           // from one attempt in vain to the next: somebody reads for long
+)
+
+// walBound keeps the log beside the file short. It belongs to who has the connection
+// that appends.
+type walBound struct {
+	tried time.Time // in vain
+}
+
+// hold ends the log of that path if it is too long; c has no transaction. It costs a
+// look at the size of a file, about 1 us, and once in 16 MiB the copying of what is left.
+// Where it fails c must not be used again.
+func (b *walBound) hold(c *conn, path string) error {
+	length, err := size(path)
+	if err != nil || length <= walLimit || time.Since(b.tried) < walPause {
+		return err
+	}
+	c.SetBusyTimeout(walPatience)
+	defer c.SetBusyTimeout(0)
+	b.tried = time.Now()
+	return c.each("PRAGMA wal_checkpoint(TRUNCATE)", func(stmt *driver.Stmt) error {
+		if inTheWay := stmt.ColumnInt64(0) != 0; !inTheWay {
+			b.tried = time.Time{}
+		}
+		return nil
+	})
+}

@@ -15,30 +15,35 @@ import (
 const (
 	walLimit    = 16 << 20              // bytes from which the log beside the file is to be ended
 	walPatience = 50 * time.Millisecond // how long appends wait for those who read
-	walPause    = time.Second           // from one attempt in vain to the next: somebody reads for long
+	walPause    = time.Second           // at most, from one attempt in vain to the next: somebody reads for long
 )
 
 // walBound keeps the log beside the file short. It belongs to who has the connection
 // that appends.
 type walBound struct {
-	tried time.Time // in vain
+	tried time.Time     // in vain
+	pause time.Duration // from then to the next attempt
 }
 
 // hold ends the log of that path if it is too long; c has no transaction. It costs a
 // look at the size of a file, about 1 us, and once in 16 MiB the copying of what is left.
-// Where it fails c must not be used again.
+// Where somebody reads for long, appends wait a tenth of the time. Where it fails c must
+// not be used again.
 func (b *walBound) hold(c *conn, path string) error {
 	length, err := size(path)
-	if err != nil || length <= walLimit || time.Since(b.tried) < walPause {
+	if err != nil || length <= walLimit || time.Since(b.tried) < b.pause {
 		return err
 	}
 	c.SetBusyTimeout(walPatience)
 	defer c.SetBusyTimeout(0)
-	b.tried = time.Now()
-	return c.each("PRAGMA wal_checkpoint(TRUNCATE)", func(stmt *driver.Stmt) error {
-		if inTheWay := stmt.ColumnInt64(0) != 0; !inTheWay {
-			b.tried = time.Time{}
-		}
+	inTheWay := true
+	err = c.each("PRAGMA wal_checkpoint(TRUNCATE)", func(stmt *driver.Stmt) error {
+		inTheWay = stmt.ColumnInt64(0) != 0
 		return nil
 	})
+	b.tried, b.pause = time.Now(), min(walPause, max(2*b.pause, walPause/16))
+	if !inTheWay {
+		*b = walBound{}
+	}
+	return err
 }

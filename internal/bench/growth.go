@@ -257,7 +257,7 @@ func (b *bench) growsScans(stores [2]*sqlite.Store) (row, error) {
 		if err != nil {
 			return r, err
 		}
-		small, err := rate(stores[1], 100_000)
+		small, err := rate(stores[1], min(b.large, 1_000_000))
 		if err != nil {
 			return r, err
 		}

@@ -63,6 +63,14 @@ func (s specimen) copy(t testing.TB) string {
 	return path
 }
 
+// fewer is n, or what is enough under the race detector.
+func fewer(n, underRace int) int {
+	if race.Enabled {
+		return underRace
+	}
+	return n
+}
+
 // quickDir is a folder in memory, where the system has one, for files of which
 // nothing needs to be durable.
 func quickDir(t testing.TB) string {
@@ -210,7 +218,7 @@ func TestAnEditIsFoundUnlessAStoreCouldHaveWrittenTheFileAtFullSize(t *testing.T
 	found, integrity := 0, 0
 	var unfound []string
 	for i, c := range edits {
-		if race.Enabled && i%6 != 0 {
+		if i%fewer(1, 12) != 0 {
 			continue
 		}
 		path := s.copy(t)
@@ -244,7 +252,7 @@ func TestAnEditIsFoundUnlessAStoreCouldHaveWrittenTheFileAtFullSize(t *testing.T
 func (s specimen) open(t testing.TB) *sqlite.Store { return open(t, s.copy(t)) }
 
 func TestAnOlderCopyOfTheWholeFileCannotBeFound(t *testing.T) {
-	s := newSpecimen(t, 600)
+	s := newSpecimen(t, 30)
 	path := s.copy(t)
 	store, err := sqlite.Open(path)
 	require.NoError(t, err)
@@ -254,11 +262,11 @@ func TestAnOlderCopyOfTheWholeFileCannotBeFound(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, s, 0o600))
 	store = open(t, path)
 	require.Empty(t, check(t, store))
-	require.ErrorIs(t, store.Wait(ctx, 601), eventstore.ErrRewound, "by who has seen more of it")
+	require.ErrorIs(t, store.Wait(ctx, 31), eventstore.ErrRewound, "by who has seen more of it")
 }
 
 func TestWhatWasChangedOfTheSchemaIsFoundInAnOpenStore(t *testing.T) {
-	s := newSpecimen(t, 600)
+	s := newSpecimen(t, 30)
 	for name, sql := range map[string]string{
 		"trigger events_are_never_deleted": "DROP TRIGGER events_are_never_deleted",
 		"view history":                     "DROP VIEW history; CREATE VIEW history AS SELECT 1 AS one",
@@ -279,7 +287,8 @@ func TestWhatWasChangedOfTheSchemaIsFoundInAnOpenStore(t *testing.T) {
 }
 
 func TestAStoreIsSoundWhileOthersAppendAndWhatPeopleAddedIsNoFinding(t *testing.T) {
-	path, _ := filled(t, 1_000)
+	n := fewer(1_000, 50)
+	path, _ := filled(t, n)
 	mustRaw(t, path, "CREATE TABLE mine AS SELECT 1 AS x")
 	store, other := open(t, path), open(t, path, sqlite.ReadOnly())
 	c, stop := context.WithCancel(ctx)
@@ -295,7 +304,7 @@ func TestAStoreIsSoundWhileOthersAppendAndWhatPeopleAddedIsNoFinding(t *testing.
 			}
 		})
 	}
-	for range 4 {
+	for range fewer(4, 1) {
 		require.Empty(t, check(t, store))
 		require.Empty(t, check(t, other))
 	}
@@ -303,7 +312,7 @@ func TestAStoreIsSoundWhileOthersAppendAndWhatPeopleAddedIsNoFinding(t *testing.
 	appending.Wait()
 	head, err := store.Head(ctx)
 	require.NoError(t, err)
-	require.Greater(t, head, eventstore.Position(1_010), "nobody appended meanwhile")
+	require.Greater(t, int(head), n, "nobody appended meanwhile")
 }
 
 func TestAnEmptyStoreIsSound(t *testing.T) {
@@ -311,7 +320,7 @@ func TestAnEmptyStoreIsSound(t *testing.T) {
 }
 
 func TestACheckEndsWithItsContextAndWithTheStore(t *testing.T) {
-	path, _ := filled(t, 5_000)
+	path, _ := filled(t, fewer(5_000, 300))
 	store := open(t, path)
 	free := store.FreeReaders()
 	var whole time.Duration
@@ -328,8 +337,9 @@ func TestACheckEndsWithItsContextAndWithTheStore(t *testing.T) {
 		whole = time.Since(began)
 	})
 	require.Less(t, half, all*3/4)
-	for part := range 20 { // wherever it ends
-		c, cancel := context.WithTimeout(ctx, whole*time.Duration(part)/20)
+	const parts = 10
+	for part := range parts { // wherever it ends
+		c, cancel := context.WithTimeout(ctx, whole*time.Duration(part)/parts)
 		_, err := store.Check(c)
 		cancel()
 		if err != nil {
@@ -354,7 +364,7 @@ func TestACheckEndsWithItsContextAndWithTheStore(t *testing.T) {
 }
 
 func TestACheckGivesUpWhereVeryMuchIsWrong(t *testing.T) {
-	path, _ := filled(t, 3_000)
+	path, _ := filled(t, 1_100)
 	edit(t, path, "UPDATE events SET schema = 0")
 	findings, err := open(t, path).Check(ctx)
 	require.ErrorIs(t, err, sqlite.ErrManyFindings)

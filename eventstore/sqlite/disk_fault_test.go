@@ -54,7 +54,7 @@ func TestAnAppendTellsTheTruthWhateverCallToTheDiskFailsAtFullSize(t *testing.T)
 					break
 				}
 				e := errand{seed: rand.Uint64(), rounds: 2, writers: 1, appends: 15, pages: 40, clean: true}
-				f.run(t, e, fmt.Sprintf("inject=%s:%s:when=%d+%d", c.calls, c.fault, n+1, c.period))
+				f.run(t, e, c.calls, fmt.Sprintf("%s:when=%d+%d", c.fault, n+1, c.period))
 			}
 			f.report(t)
 			require.True(t, seen())
@@ -81,7 +81,7 @@ func TestAppendsThatShareACommitAreToldTheTruthWhateverCallFails(t *testing.T) {
 					break
 				}
 				e := errand{seed: rand.Uint64(), rounds: 1, writers: 6, appends: 12, pages: 60, clean: true}
-				f.run(t, e, fmt.Sprintf("inject=%s:%s:when=%d+%d", c.calls, c.fault, n+1, c.period))
+				f.run(t, e, c.calls, fmt.Sprintf("%s:when=%d+%d", c.fault, n+1, c.period))
 			}
 			f.report(t)
 			require.NotZero(t, f.outcomes[c.outcome])
@@ -101,7 +101,7 @@ func TestAFaultWhileTheFileIsMadeIsGoneWithTheNextAttempt(t *testing.T) {
 	} {
 		for _, n := range rand.Perm(c.last)[:enough(c.last, c.some)] {
 			e := errand{seed: rand.Uint64(), rounds: 1, writers: 1, appends: 2, pages: 1000, clean: true}
-			f.run(t, e, fmt.Sprintf("inject=%s:%s:when=%d", c.calls, c.fault, n+1))
+			f.run(t, e, c.calls, fmt.Sprintf("%s:when=%d", c.fault, n+1))
 		}
 	}
 	f.report(t)
@@ -127,7 +127,7 @@ type faultRun struct {
 	outcomes                       map[string]int
 }
 
-func (f *faultRun) run(t *testing.T, e errand, inject string) {
+func (f *faultRun) run(t *testing.T, e errand, calls, fault string) {
 	t.Helper()
 	dir := inMemory(t)
 	path := filepath.Join(dir, "log.db")
@@ -136,9 +136,9 @@ func (f *faultRun) run(t *testing.T, e errand, inject string) {
 		require.NoError(t, err)
 		require.NoError(t, store.Close())
 	}
-	said, injected := straceFaults(t, e, path, inject)
+	said, injected := straceFaults(t, e, path, calls, fault)
 	f.injected += injected
-	f.check(t, e, path, said, inject)
+	f.check(t, e, path, said, calls+":"+fault)
 	require.NoError(t, os.RemoveAll(dir))
 }
 

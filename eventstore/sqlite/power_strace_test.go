@@ -56,12 +56,14 @@ func strace(t testing.TB, e errand, path string, inject ...string) (calls []call
 	return calls, injected
 }
 
-// straceFaults runs an errand in which calls are made to fail, and returns only what it said.
-func straceFaults(t testing.TB, e errand, path, inject string) (said []call, injected int) {
+// straceFaults runs an errand in which some of the calls on the files of the store are
+// made to fail, and returns only what it said.
+func straceFaults(t testing.TB, e errand, path, calls, fault string) (said []call, injected int) {
 	t.Helper()
 	needStrace(t)
 	file := filepath.Join(t.TempDir(), "trace")
-	said = e.start(t, path, "strace", "-f", "--seccomp-bpf", "-s", "0", "-o", file, "-e", "signal=none", "-e", inject)
+	said = e.start(t, path, "strace", "-f", "--seccomp-bpf", "-s", "0", "-o", file, "-e", "signal=none",
+		"-e", "trace="+calls, "-e", "inject="+calls+":"+fault, "-P", path, "-P", path+"-wal", "-P", path+"-shm", "-P", path+"-journal")
 	trace, err := os.ReadFile(file)
 	require.NoError(t, err)
 	require.NoError(t, os.Remove(file))

@@ -24,8 +24,13 @@ import (
 )
 
 // imagesVariable sets how many images of the disk the harness makes, in place of what
-// fits in the time of a test.
-const imagesVariable = "ROLLFORWARD_POWER_IMAGES"
+// fits in the time of a test; powerSeedVariable has it draw as it did with that seed, so
+// that the images are like those of before, but for the order in which the threads of the
+// processes took their turns.
+const (
+	imagesVariable    = "ROLLFORWARD_POWER_IMAGES"
+	powerSeedVariable = "ROLLFORWARD_POWER_SEED"
+)
 
 const (
 	imagesOfATrace = 100 // that are made of what one process did
@@ -321,6 +326,17 @@ func imagesToMake(t testing.TB, usual int) int {
 	return usual
 }
 
+func powerSeed(t testing.TB) uint64 {
+	t.Helper()
+	set := os.Getenv(powerSeedVariable)
+	if set == "" {
+		return rand.Uint64()
+	}
+	seed, err := strconv.ParseUint(set, 10, 64)
+	require.NoError(t, err, powerSeedVariable)
+	return seed
+}
+
 func imagesOfAControl() int {
 	if race.Enabled {
 		return slowImages
@@ -330,7 +346,7 @@ func imagesOfAControl() int {
 
 // F03: power loss.
 func TestAPowerCutLosesNothingThatWasAcknowledgedAtFullSize(t *testing.T) {
-	p := &powerCut{seed: rand.Uint64(), images: imagesToMake(t, 400)}
+	p := &powerCut{seed: powerSeed(t), images: imagesToMake(t, 400)}
 	p.run(t)
 	require.Zero(t, p.lost, "seed %d", p.seed)
 	require.Zero(t, p.damaged, "seed %d", p.seed)
@@ -344,7 +360,7 @@ func TestAPowerCutLosesNothingThatWasAcknowledgedAtFullSize(t *testing.T) {
 
 // F05 with F03: some calls of fsync fail, and what was not written then never will be.
 func TestAPowerCutAfterFailedSyncsLosesNothingThatWasAcknowledgedAtFullSize(t *testing.T) {
-	p := &powerCut{seed: rand.Uint64(), images: imagesToMake(t, 100), faults: "5+6"}
+	p := &powerCut{seed: powerSeed(t), images: imagesToMake(t, 100), faults: "5+6"}
 	p.run(t)
 	require.Zero(t, p.lost, "seed %d", p.seed)
 	require.Zero(t, p.damaged, "seed %d", p.seed)
@@ -367,7 +383,7 @@ func (p *powerCut) runUntil(t *testing.T, shown func() bool) {
 
 // The control of F03: what WithSynchronousNormal warns of is seen, and that it is not more.
 func TestThePowerHarnessFailsAtSynchronousNormalWithoutDamage(t *testing.T) {
-	p := &powerCut{seed: rand.Uint64(), images: imagesOfAControl(), normal: true}
+	p := &powerCut{seed: powerSeed(t), images: imagesOfAControl(), normal: true}
 	p.runUntil(t, func() bool { return p.lost > 0 })
 	require.Zero(t, p.damaged, "seed %d", p.seed)
 	require.Zero(t, p.wrong, "seed %d", p.seed)
@@ -375,13 +391,13 @@ func TestThePowerHarnessFailsAtSynchronousNormalWithoutDamage(t *testing.T) {
 
 // A control of F03: damage is seen where there is some.
 func TestThePowerHarnessFailsOnADiskThatDoesNotSync(t *testing.T) {
-	p := &powerCut{seed: rand.Uint64(), images: imagesOfAControl(), lying: true}
+	p := &powerCut{seed: powerSeed(t), images: imagesOfAControl(), lying: true}
 	p.runUntil(t, func() bool { return p.lost > 0 && p.damaged > 0 })
 }
 
 // A control of F03, and that of F01: an acknowledgement before the commit is seen.
 func TestThePowerHarnessFailsOnAcknowledgementsBeforeTheCommit(t *testing.T) {
-	p := &powerCut{seed: rand.Uint64(), images: imagesOfAControl(), early: true}
+	p := &powerCut{seed: powerSeed(t), images: imagesOfAControl(), early: true}
 	p.runUntil(t, func() bool { return p.lost > 0 })
 	require.Zero(t, p.damaged, "seed %d", p.seed)
 }

@@ -224,6 +224,13 @@ func (s *Store) transact(ctx context.Context, c *conn, f func(c *conn) (bool, er
 		return c.rollback(), err
 	}
 	commit, err := false, c.recall()
+	if err == nil && s.unsure {
+		if s.hooks.harden != nil {
+			s.hooks.harden()
+		}
+		err = harden(s.path + "-wal")
+		s.unsure = err != nil
+	}
 	if err == nil {
 		commit, err = f(c)
 	}
@@ -251,13 +258,14 @@ func (s *Store) transact(ctx context.Context, c *conn, f func(c *conn) (bool, er
 			c.forget()
 		}
 		s.at("committed")
-		return true, nil
+		return s.hooks.unbounded || s.bound.hold(c, s.path+"-wal") == nil, nil
 	case driver.ResultFull, driver.ResultReadOnly, driver.ResultBusy:
 		// Said before the record of the commit is complete.
 		return c.rollback(), err
 	default:
 		// A sync that failed may have written all the same, and what the
 		// system then holds in its cache is anybody's guess.
+		s.unsure = true
 		c.rollback()
 		return false, uncertain{err}
 	}

@@ -19,6 +19,12 @@ func WithPragmas(sql string) Option { return func(c *config) { c.hooks.pragmas =
 // WithoutCheck treats every file as too large to be checked.
 func WithoutCheck() Option { return func(c *config) { c.hooks.unchecked = true } }
 
+// WithoutBound lets the log beside the file grow: the control.
+func WithoutBound() Option { return func(c *config) { c.hooks.unbounded = true } }
+
+// WithHarden calls f before the log beside the file is written once more.
+func WithHarden(f func()) Option { return func(c *config) { c.hooks.harden = f } }
+
 // WithStep calls f at each step of a write, before what it names.
 func WithStep(f func(step string)) Option { return func(c *config) { c.hooks.step = f } }
 

@@ -66,8 +66,10 @@ func (s *Store) Recall(stream string) (version uint64, ok bool) {
 
 // forget is for commits that say nothing of what they changed.
 func (c *conn) forget() {
-	c.memo = nil
-	c.store.memo.Store(nil)
+	if c.memo != nil {
+		c.store.memo.CompareAndSwap(c.memo, nil)
+		c.memo = nil
+	}
 }
 
 // learn takes over what a transaction has committed.

@@ -79,6 +79,8 @@ type Store struct {
 	bell    wake.Bell
 	watch   watch
 	memo    atomic.Pointer[memo] // that of the connection that appends
+	bound   walBound             // belongs to who has that connection
+	unsure  bool                 // likewise: the log beside the file may hold what is not on disk; see harden
 	closing sync.Once
 	done    chan struct{} // closed by Close
 }
@@ -106,9 +108,11 @@ type hooks struct {
 	begin     string                   // instead of BEGIN IMMEDIATE
 	impatient bool                     // do not wait for other connections
 	pragmas   string                   // run on each connection after its settings
+	unbounded bool                     // the log beside the file may grow
 	unchecked bool                     // no file is small enough to be checked
 	step      func(name string)        // called within a write, before what it names
 	commit    func(func() error) error // called in place of the commit it is given
+	harden    func()                   // called before the log beside the file is written once more
 }
 
 // WithClock sets the clock of RecordedAt; time.Now by default.
@@ -147,6 +151,7 @@ func Open(path string, options ...Option) (*Store, error) {
 		writer:  make(chan *conn, 1),
 		readers: make(chan *conn, readers),
 		done:    make(chan struct{}),
+		unsure:  true, // who wrote before may have been killed within a commit
 	}
 	for _, option := range options {
 		option(&s.config)
@@ -156,12 +161,10 @@ func Open(path string, options ...Option) (*Store, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), openWait)
 	defer cancel()
-	c, err := s.connect(ctx, true)
-	if err == nil {
-		err = s.patiently(ctx, func() error { return s.prove(c) })
-		if err != nil {
-			c.Close()
-		}
+	c, err := s.begin(ctx)
+	if errors.Is(s.explain("open", err), eventstore.ErrDamaged) {
+		// SQLite says so too where a page could not be read, which passes.
+		c, err = s.begin(ctx)
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("open %s: another process has kept the file locked for %v: end it or try again", s.path, openWait)
@@ -180,6 +183,19 @@ func Open(path string, options ...Option) (*Store, error) {
 		}
 	}
 	return s, nil
+}
+
+// begin opens the first connection, and makes or checks the file.
+func (s *Store) begin(ctx context.Context) (*conn, error) {
+	c, err := s.connect(ctx, true)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.patiently(ctx, func() error { return s.prove(c) }); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
 }
 
 // locate sets the path, or says why there can be no log. It asks the directory

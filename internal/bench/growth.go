@@ -134,9 +134,10 @@ func (b *bench) memory() ([]row, error) {
 }
 
 // tenMillion measures a very large file against one of a hundredth of its size: its
-// appends by 100 events, loads and reading all of it.
+// appends by 100 events, loads and reading all of it. The small one has events enough
+// for each tag to have pages of its own in the index of tags, which an append writes.
 func (b *bench) tenMillion() (_ []row, err error) {
-	sizes := [2]int{b.large, max(b.large/100, 2*slots*perStream)}
+	sizes := [2]int{b.large, max(b.large/100, min(b.large/4, 100_000))}
 	var stores [2]*sqlite.Store
 	var works [2]*work
 	for i, n := range sizes {
@@ -219,7 +220,7 @@ func (b *bench) growsLoads(stores [2]*sqlite.Store, sizes [2]int) (row, error) {
 		return func() error {
 			for range b.loads {
 				// Streams are complete but for those of the last slots.
-				stream := streamName(draw.IntN(sizes[i]/perStream - slots))
+				stream := streamName(draw.IntN(max(1, sizes[i]/perStream-slots)))
 				s, err := loadTyped(b.ctx, stores[i], registry, stream)
 				if err != nil {
 					return err

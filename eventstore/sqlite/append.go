@@ -252,13 +252,15 @@ func (s *Store) transact(ctx context.Context, c *conn, f func(c *conn) (bool, er
 		keep(c.typeKeys, c.newTypes)
 		keep(c.tagKeys, c.newTags)
 		keep(c.blocks, c.newBlocks)
+		wrote := walLook // a checkpoint of any size
 		if c.appended != nil {
 			c.learn(c.appended)
+			wrote = c.appended.pages()
 		} else {
 			c.forget()
 		}
 		s.at("committed")
-		return s.hooks.unbounded || s.bound.hold(c, s.path+"-wal") == nil, nil
+		return s.hooks.unbounded || s.bound.hold(c, s.path+"-wal", wrote) == nil, nil
 	case driver.ResultFull, driver.ResultReadOnly, driver.ResultBusy:
 		// Said before the record of the commit is complete.
 		return c.rollback(), err
@@ -303,6 +305,7 @@ type transaction struct {
 	ctx     context.Context
 	streams map[string]*stream
 	rows    int                 // events inserted, or begun to be
+	bytes   int                 // of their data and metadata
 	head    eventstore.Position // of the log after them
 }
 
@@ -324,6 +327,10 @@ func (t *transaction) stream(name string) (*stream, error) {
 	return &st, nil
 }
 
+// pages returns about how many bytes the transaction has added to the log beside the
+// file: pages of tables and indexes, of which an event changes a few of its own.
+func (t *transaction) pages() int { return 10*4096 + t.rows*2*4096 + t.bytes }
+
 // end returns the position of the last event within the transaction.
 func (t *transaction) end() (eventstore.Position, error) {
 	if t.rows > 0 {
@@ -339,6 +346,7 @@ func (t *transaction) add(r eventstore.Recorded) error {
 		return err
 	}
 	t.rows++ // or part of it, if it fails
+	t.bytes += len(r.Data) + len(r.Meta)
 	st, err := t.stream(r.Stream)
 	if err != nil {
 		return err

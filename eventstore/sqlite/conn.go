@@ -64,10 +64,13 @@ func (s *Store) connect(ctx context.Context, first bool) (*conn, error) {
 
 // settings hold for every connection. FULL syncs the write-ahead log at each
 // commit; fullfsync makes a sync reach the platter where the system
-// distinguishes the two (macOS).
+// distinguishes the two (macOS). The cache is 16 MiB a connection at most, taken as
+// pages are read: with SQLite's 2 MiB the pages that an append touches are given back
+// and fetched again all the time, which took half of the time of shared commits.
 const settings = `
 PRAGMA fullfsync = ON;
 PRAGMA checkpoint_fullfsync = ON;
+PRAGMA cache_size = -16384;
 PRAGMA trusted_schema = OFF;
 PRAGMA cell_size_check = ON`
 

@@ -148,7 +148,8 @@ func readLong(t *testing.T, store *sqlite.Store, n int, kept func(eventstore.Rec
 
 // The controls of F37 and F38: that one append in 25 looks at every event, and that a
 // reader keeps what it reads, is seen.
-func TestTheHarnessOfGrowthSeesWhatGrows(t *testing.T) {
+func TestTheHarnessOfGrowthSeesWhatGrowsAtFullSize(t *testing.T) {
+	withoutRace(t)
 	const n = 10_000
 	path := newPath(t)
 	looks, appended := false, 0

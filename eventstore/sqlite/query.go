@@ -39,6 +39,7 @@ type plan struct {
 	after eventstore.Position // how far the whole log has been read
 	lists []*list             // merged; nil stands for the whole log
 	done  bool
+	last  int64 // version up to which the one stream is read; 0: up to upper
 
 	// What a row is still checked for; nil and empty let everything pass.
 	streams, types map[int64]bool
@@ -166,6 +167,10 @@ func (p *plan) run(c *conn, stmt *driver.Stmt, page *page, passed func()) error 
 			return err
 		}
 		passed()
+		if p.last > 0 && p.lists[0].at == p.last {
+			p.done = true
+			return nil
+		}
 	}
 	return nil
 }

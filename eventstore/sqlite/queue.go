@@ -55,7 +55,11 @@ func (s *Store) together(ctx context.Context, a *appending) error {
 	q.mu.Lock()
 	if !q.leading {
 		q.leading = true
+		several := q.last > 1
 		q.mu.Unlock()
+		if several { // those who were answered last are about to come again
+			return s.leads(&job{appending: a, ctx: ctx, done: make(chan struct{})})
+		}
 		defer s.handOver()
 		return a.alone(ctx)
 	}
@@ -192,6 +196,9 @@ func (s *Store) leads(j *job) error {
 		}
 		if len(jobs) == 1 {
 			jobs = nil
+			q.mu.Lock()
+			q.last = 1
+			q.mu.Unlock()
 			err := j.alone(j.ctx)
 			settle(j, err)
 			return err
@@ -250,7 +257,9 @@ func (s *Store) commit(jobs []*job, begun func()) error {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	for _, j := range jobs {
-		defer context.AfterFunc(j.ctx, func() { cancel(errEnded) })()
+		if j.ctx.Done() != nil {
+			defer context.AfterFunc(j.ctx, func() { cancel(errEnded) })()
+		}
 	}
 	attempt := func(c *conn) (bool, error) {
 		all := &transaction{s: s, c: c, ctx: ctx, streams: map[string]*stream{}}

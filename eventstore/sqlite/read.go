@@ -48,17 +48,28 @@ func (s *Store) Read(ctx context.Context, q eventstore.Query) iter.Seq2[eventsto
 			fail(err)
 			return
 		}
+		var p *plan
 		if len(q.Streams) == 1 && q.After == 0 {
-			// A stream that a command begins is not there yet: that costs a look-up.
-			if version, err := s.Version(ctx, q.Streams[0]); err != nil {
+			// A stream that a command begins is not there yet: that costs a look-up. Of one
+			// that is, the version is the end, and nothing else need be asked.
+			var st stream
+			if err := s.point(ctx, func(c *conn) (err error) {
+				st, err = c.version(q.Streams[0])
+				return err
+			}); err != nil {
 				fail(err)
 				return
-			} else if version == 0 {
+			} else if st.version == 0 {
 				return
 			}
+			if q.Prefix == "" && len(q.Types) == 0 && len(q.Tags) == 0 {
+				p = &plan{upper: 1 << 62, last: int64(st.version), lists: []*list{{query: sqlListStream, key: st.key, started: true}}}
+			}
 		}
-		var p *plan
 		var buffer []eventstore.Recorded // of the page before, whose records the consumer has copies of
+		if p != nil {
+			buffer = make([]eventstore.Recorded, 0, min(p.last, pageRows))
+		}
 		for read := 0; p == nil || !p.done; {
 			page := page{rows: pageRows, records: buffer[:0]}
 			if q.Limit > 0 {

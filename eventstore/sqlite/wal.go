@@ -17,6 +17,7 @@ import (
 // up is enough. So one that is too long is ended here, with a little patience for those
 // who read: new ones do not need it, and a page is read within a millisecond or two.
 const (
+	walLook     = 4 << 20               // bytes that are written between two looks at how long it is
 	walLimit    = 16 << 20              // bytes from which the log beside the file is to be ended
 	walPatience = 50 * time.Millisecond // how long appends wait for those who read
 	walPause    = time.Second           // at most, from one attempt in vain to the next: somebody reads for long
@@ -25,17 +26,23 @@ const (
 // walBound keeps the log beside the file short. It belongs to who has the connection
 // that appends.
 type walBound struct {
+	wrote int           // bytes since it was last looked at, about
 	tried time.Time     // in vain
 	pause time.Duration // from then to the next attempt
 }
 
-// hold ends the log of that path if it is too long; c has no transaction. It costs a
-// look at the size of a file, about 1 us, and once in 16 MiB the copying of what is left.
-// Where somebody reads for long, appends wait a tenth of the time. Where it fails c must
-// not be used again.
-func (b *walBound) hold(c *conn, path string) error {
+// hold ends the log of that path if it is too long; c has no transaction, and has
+// written about so many bytes. It looks at the size of the file once in 4 MiB: a look
+// makes the system note the time of the next write for certain, and the next sync a
+// quarter slower. Once in 16 MiB it copies what is left. Where somebody reads for long,
+// appends wait a tenth of the time. Where it fails c must not be used again.
+func (b *walBound) hold(c *conn, path string, wrote int) error {
+	if b.wrote += wrote; b.wrote < walLook || time.Since(b.tried) < b.pause {
+		return nil
+	}
 	length, err := size(path)
-	if err != nil || length <= walLimit || time.Since(b.tried) < b.pause {
+	if err != nil || length <= walLimit {
+		b.wrote = 0
 		return err
 	}
 	c.SetBusyTimeout(walPatience)

@@ -35,15 +35,14 @@ type appender struct {
 	t       *testing.T
 	path    string
 	store   *sqlite.Store
-	bound   *sqlite.Bound // nil: SQLite's own checkpoints alone
-	n       int           // events appended
-	most    int64         // bytes of the log, at any time
+	n       int   // events appended
+	most    int64 // bytes of the log, at any time
 	slowest time.Duration
 }
 
-func newAppender(t *testing.T, bound *sqlite.Bound) *appender {
-	a := &appender{t: t, path: filepath.Join(quickDir(t), "log.db"), bound: bound}
-	a.store = open(t, a.path)
+func newAppender(t *testing.T, options ...sqlite.Option) *appender {
+	a := &appender{t: t, path: filepath.Join(quickDir(t), "log.db")}
+	a.store = open(t, a.path, options...)
 	for range 30 {
 		a.append()
 	}
@@ -60,9 +59,6 @@ func (a *appender) append() {
 	began := time.Now()
 	_, err := a.store.Append(ctx, events)
 	require.NoError(a.t, err)
-	if a.bound != nil {
-		require.NoError(a.t, a.bound.Hold(a.store))
-	}
 	a.slowest = max(a.slowest, time.Since(began))
 	a.most = max(a.most, a.length())
 }
@@ -129,7 +125,7 @@ func TestTheLogBesideTheFileStaysShortWhoeverReadsAtFullSize(t *testing.T) {
 		"two read without a pause": func(a *appender) func() { return a.readers(2) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := newAppender(t, &sqlite.Bound{})
+			a := newAppender(t)
 			stop := read(a)
 			for a.n < walEvents(t) {
 				a.append()
@@ -155,7 +151,7 @@ func (a *appender) reader() (execute func(sql string)) {
 // one.
 func TestWithoutABoundTheLogBesideTheFileGrowsForAsLongAsSomebodyReadsAtFullSize(t *testing.T) {
 	withoutRace(t)
-	a := newAppender(t, nil)
+	a := newAppender(t, sqlite.WithoutBound())
 	turns := []func(string){a.reader(), a.reader()}
 	for n := 0; a.most < walStated && a.n < 10_000; n++ {
 		turns[n%2]("BEGIN")
@@ -173,7 +169,7 @@ func TestWithoutABoundTheLogBesideTheFileGrowsForAsLongAsSomebodyReadsAtFullSize
 // on, and it is ended when that one is.
 func TestALongReadOfAnotherProcessLetsTheLogGrowForAsLongAsItLastsAtFullSize(t *testing.T) {
 	withoutRace(t)
-	a := newAppender(t, &sqlite.Bound{})
+	a := newAppender(t)
 	execute := a.reader()
 	execute("BEGIN")
 	execute("SELECT count(*) FROM events")

@@ -22,6 +22,7 @@ import (
 // tables, indexes, triggers and page size are its own.
 var settings = []string{
 	"fullfsync = ON", "checkpoint_fullfsync = ON", "trusted_schema = OFF", "cell_size_check = ON", "synchronous = FULL", "journal_mode = WAL",
+	"cache_size = -16384",
 }
 
 // raw is the driver alone on a file that no one else writes. It leaves the rows

@@ -43,6 +43,7 @@ var arrows = map[string][]string{
 	"rollforwardtest":                     {"...", ""},
 	"":                                    {"audit", "change/...", "release", "cmdb", "eventstore/...", "internal/..."},
 	"internal/wake":                       {},
+	"internal/bench":                      {"eventstore/..."},
 	"internal/race":                       {},
 	"internal/tally":                      {},
 	"internal/timing":                     {},

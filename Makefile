@@ -5,17 +5,18 @@ SHELL       := /bin/bash
 
 GO          ?= go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
-SHOWN       := FullSize|ProcessesThat|TheHarness
+SHOWN       := FullSize|ProcessesThat|TheHarness|ThePowerHarness
 FUZZTIME    ?= 10s
 
-.PHONY: test lint bench fuzz matrix
+.PHONY: test lint bench benchmarks fuzz matrix
 
 # All tests under the race detector, then those of full size without it: the
 # detector makes single-threaded work ten times slower and finds nothing there.
-# The race detector needs a C compiler; the history view is tried in the shell.
+# The race detector needs a C compiler; the history view is tried in the shell;
+# power cuts and failing disks are made from what strace sees and does.
 # What the second run needs is compiled beside the first, where that leaves time.
 test:
-	@.ci/need gcc=gcc /usr/include/stdlib.h=libc6-dev sqlite3=sqlite3
+	@.ci/need gcc=gcc /usr/include/stdlib.h=libc6-dev sqlite3=sqlite3 strace=strace
 	nice -n 19 $(GO) test -vet=off -run '^$$' ./... >/dev/null & \
 	$(GO) test -race -vet=off -count=1 -json ./... | $(GO) run ./internal/tally -show '$(SHOWN)'; status=$$?; wait; exit $$status
 	$(GO) test -vet=off -count=1 -run FullSize -json ./... | $(GO) run ./internal/tally -show '$(SHOWN)'
@@ -28,9 +29,14 @@ lint:
 	$(GO) vet ./...
 	$(GO) run $(STATICCHECK) -checks inherit,-S1016 ./...
 
-# Figures are ratios to a limit measured in the same run (x-limit): 1 is the limit
-# itself, 0.5 takes twice its time.
+# What the stores reach of the limits of their engines: ratios, each to raw loops
+# measured in turn with it. BENCH=-full is for the sizes that are promised for,
+# BENCH=-json for machines, BENCH='-run append' for some of it.
 bench:
+	$(GO) run ./internal/bench $(BENCH)
+
+# All others.
+benchmarks:
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 # Every fuzz target for FUZZTIME each.

@@ -23,9 +23,8 @@
 //
 // The log is the file AND the two beside it, named as it with -wal and -shm.
 // COPYING, MOVING OR DELETING ONE WITHOUT THE OTHERS WHILE A STORE IS OPEN LOSES
-// APPENDS OR DAMAGES THE LOG. For a backup under load use the sqlite3 shell:
-//
-//	sqlite3 changes.db "VACUUM INTO 'backup.db'"
+// APPENDS OR DAMAGES THE LOG. Store.Backup copies a log that is in use, and
+// Store.Check says whether one is sound.
 //
 // DO NOT PUT THE FILE ON A NETWORK FILE SYSTEM: its locks do not hold.
 //

@@ -44,6 +44,7 @@ type job struct {
 	// Under the queue's mutex.
 	commits   <-chan struct{} // closed when the commit it is in begins
 	abandoned bool            // who asked was told that the outcome is unknown, and is gone
+	again     bool            // it is done by itself, and who asked waits for that
 }
 
 var errGone = errors.New("the goroutine that was to commit it ended")
@@ -96,6 +97,11 @@ func (s *Store) together(ctx context.Context, a *appending) error {
 	case <-commits:
 	}
 	q.mu.Lock()
+	if j.again {
+		q.mu.Unlock()
+		<-j.done
+		return j.err
+	}
 	defer q.mu.Unlock()
 	select {
 	case <-j.done:
@@ -226,6 +232,7 @@ func (s *Store) leads(j *job) error {
 				j := jobs[0]
 				q.mu.Lock()
 				gone := j.abandoned
+				j.again = !gone
 				q.mu.Unlock()
 				if gone { // its events may be the caller's again
 					settle(j, err)

@@ -40,6 +40,16 @@ func (p People) Group(_ context.Context, name string) ([]string, error) { return
 // Role returns who has a role.
 func (p People) Role(_ context.Context, name string) ([]string, error) { return p.Roles[name], nil }
 
+// AskDirectory runs ask, which asks a directory, as a hook of the door. People answer
+// from memory and are asked at once: a goroutine under a deadline would cost more
+// than the answer.
+func AskDirectory[T any](ctx context.Context, d *command.Door, directory Directory, ask func(ctx context.Context) (T, error)) (T, error) {
+	if _, listed := directory.(People); listed {
+		return ask(ctx)
+	}
+	return command.Hook(ctx, d, "directory", ask)
+}
+
 // needs says what a command has to know of the world.
 type needs struct {
 	graph bool // the CMDB: whether CIs are there and deltas fit
@@ -396,7 +406,7 @@ func (s *Service) resolve(ctx context.Context, m *model, owners []string) (workf
 	if s.directory == nil {
 		return r, nil
 	}
-	find := func(ctx context.Context) (workflow.Resolved, error) {
+	return AskDirectory(ctx, s.door, s.directory, func(ctx context.Context) (workflow.Resolved, error) {
 		ask := func(into map[string][]string, name string, from func(context.Context, string) ([]string, error)) error {
 			if _, known := into[name]; known || name == "" {
 				return nil
@@ -418,11 +428,7 @@ func (s *Service) resolve(ctx context.Context, m *model, owners []string) (workf
 			}
 		}
 		return r, nil
-	}
-	if _, listed := s.directory.(People); listed {
-		return find(ctx) // it answers from memory, and needs no goroutine under a deadline
-	}
-	return command.Hook(ctx, s.door, "directory", find)
+	})
 }
 
 // conditions returns a function that evaluates expressions over the facts.

@@ -439,7 +439,7 @@ func (s *Service) resolve(tx *command.Tx, r Release, graph Environments, cmd Com
 			return found, err
 		}
 	}
-	find := func(ctx context.Context) (workflow.Resolved, error) {
+	return change.AskDirectory(tx.Context(), s.door, s.directory, func(ctx context.Context) (workflow.Resolved, error) {
 		ask := func(into map[string][]string, name string, from func(context.Context, string) ([]string, error)) error {
 			if _, known := into[name]; known || name == "" {
 				return nil
@@ -462,9 +462,5 @@ func (s *Service) resolve(tx *command.Tx, r Release, graph Environments, cmd Com
 			}
 		}
 		return found, nil
-	}
-	if _, listed := s.directory.(change.People); listed {
-		return find(tx.Context()) // it answers from memory, and needs no goroutine under a deadline
-	}
-	return command.Hook(tx.Context(), s.door, "directory", find)
+	})
 }

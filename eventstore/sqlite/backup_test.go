@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -26,16 +25,6 @@ import (
 
 // backupsVariable sets how many backups are made under load; 4 if not set.
 const backupsVariable = "ROLLFORWARD_BACKUPS"
-
-func backups(t testing.TB) int {
-	n := fewer(4, 2)
-	if set := os.Getenv(backupsVariable); set != "" {
-		var err error
-		n, err = strconv.Atoi(set)
-		require.NoError(t, err, backupsVariable)
-	}
-	return n
-}
 
 // load is four writers on one store, and what they have been told so far.
 type load struct {
@@ -119,7 +108,7 @@ func TestABackupUnderLoadIsAPrefixWithEverythingAcknowledged(t *testing.T) {
 		took         time.Duration
 	}
 	var copies []made
-	for i := range backups(t) {
+	for i := range sizeOf(t, backupsVariable, 4, 2) {
 		c := made{path: filepath.Join(t.TempDir(), fmt.Sprint("copy-", i, ".db")), acknowledged: l.soFar(t, 20)}
 		began := time.Now()
 		require.NoError(t, store.Backup(ctx, c.path))

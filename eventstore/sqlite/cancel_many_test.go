@@ -73,7 +73,7 @@ func TestAContextThatEndsAtAnyPointOfManyAppendsEndsItsOwnOnly(t *testing.T) {
 	const together, each = 4, 2
 	var points, cancelAt atomic.Int64
 	var cancel atomic.Pointer[context.CancelFunc]
-	store := open(t, memoryPath(t), pointOptions(func(point string) {
+	store := open(t, quickPath(t), pointOptions(func(point string) {
 		if point == "begin" {
 			time.Sleep(200 * time.Microsecond) // so that the others come meanwhile, and share the next commit
 		}

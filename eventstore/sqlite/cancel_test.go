@@ -62,7 +62,7 @@ func (c *asked) hasEnded() bool {
 // F39: whichever question a call asks its context, it may be the last, and the call then
 // either has done its work or says that the context ended; the store goes on.
 func TestAContextThatEndsAtAnyQuestionEndsTheCallAndNothingElse(t *testing.T) {
-	path := memoryPath(t)
+	path := quickPath(t)
 	store := open(t, path)
 	var log []eventstore.Recorded // what is known to be there
 	for range 3 {                 // more than a page

@@ -17,7 +17,6 @@ import (
 
 	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/eventstore/sqlite"
-	"github.com/rollforward/rollforward/internal/race"
 	"github.com/rollforward/rollforward/internal/timing"
 )
 
@@ -28,7 +27,7 @@ type specimen []byte
 
 func newSpecimen(t testing.TB, events int) specimen {
 	t.Helper()
-	path := filepath.Join(quickDir(t), "log.db")
+	path := quickPath(t)
 	store, err := sqlite.Open(path)
 	require.NoError(t, err)
 	var last eventstore.Recorded
@@ -58,29 +57,9 @@ func newSpecimen(t testing.TB, events int) specimen {
 // copy returns the path of a copy of the specimen.
 func (s specimen) copy(t testing.TB) string {
 	t.Helper()
-	path := filepath.Join(quickDir(t), "log.db")
+	path := quickPath(t)
 	require.NoError(t, os.WriteFile(path, s, 0o600))
 	return path
-}
-
-// fewer is n, or what is enough under the race detector.
-func fewer(n, underRace int) int {
-	if race.Enabled {
-		return underRace
-	}
-	return n
-}
-
-// quickDir is a folder in memory, where the system has one, for files of which
-// nothing needs to be durable.
-func quickDir(t testing.TB) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "rollforward")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
-	return dir
 }
 
 // edit runs SQL on a file behind the back of its triggers, and puts them back.

@@ -11,7 +11,6 @@ import (
 	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/eventstore/sqlite"
 	"github.com/rollforward/rollforward/eventstore/storetest"
-	"github.com/rollforward/rollforward/internal/race"
 )
 
 // suite opens each store on a file of its own in a folder that dir makes, and
@@ -38,17 +37,10 @@ func TestConformance(t *testing.T) { suite(testing.TB.TempDir).Run(t) }
 
 func TestAgreesWithTheModelAtFullSize(t *testing.T) {
 	t.Parallel()
-	histories := 2000
-	if race.Enabled { // a store takes 30 times as long to open
-		histories = 40
-	}
+	histories := fewer(2000, 40) // a store takes 30 times as long to open there
 	// What a store answers does not hang on the disk, and thousands of files are
 	// made faster in memory, where the system has a folder for it. One at a time.
-	parent, err := os.MkdirTemp("/dev/shm", "rollforward")
-	if err != nil {
-		parent = t.TempDir()
-	}
-	t.Cleanup(func() { require.NoError(t, os.RemoveAll(parent)) })
+	parent := quickDir(t)
 	suite(func(t testing.TB) string {
 		dir := filepath.Join(parent, "history")
 		require.NoError(t, os.RemoveAll(dir))

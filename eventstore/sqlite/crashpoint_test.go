@@ -103,7 +103,7 @@ func atPoint(role, path, point string, hit int, more ...string) (lines []string,
 func TestProcessesThatDieAtAnyPointOfAnAppendLeaveAllOrNothingAtFullSize(t *testing.T) {
 	t.Parallel()
 	for _, writers := range []int{1, 4} {
-		path, k, reached := memoryPath(t), newKills(1), map[string]int{}
+		path, k, reached := quickPath(t), newKills(1), map[string]int{}
 		points := some(append([]string{"inserted"}, appendPoints...))
 		for i, point := range points {
 			hit := 1 + i%3
@@ -170,7 +170,7 @@ func generation(n eventstore.Position) (saved []eventstore.Checkpoint) {
 // F02: likewise of checkpoints that are saved together: all of them or none.
 func TestProcessesThatDieAtAnyPointOfSavingCheckpointsLeaveAllOrNothingAtFullSize(t *testing.T) {
 	t.Parallel()
-	path, reached := memoryPath(t), map[string]int{}
+	path, reached := quickPath(t), map[string]int{}
 	var stands eventstore.Position // the generation that is saved
 	for i, point := range some(savePoints) {
 		hit := 1 + i%3
@@ -230,7 +230,7 @@ func elsewhere(head eventstore.Position) (records []eventstore.Recorded) {
 // F02: likewise of a history that is restored; again, it is a conflict where it is there.
 func TestProcessesThatDieAtAnyPointOfARestoreLeaveAllOrNothingAtFullSize(t *testing.T) {
 	t.Parallel()
-	path, reached := memoryPath(t), map[string]int{}
+	path, reached := quickPath(t), map[string]int{}
 	var want []eventstore.Recorded
 	restored := func() { want = append(want, elsewhere(eventstore.Position(len(want)))...) }
 	for _, point := range some(restorePoints) {
@@ -322,7 +322,7 @@ func consume(order string) error {
 // consumed lets consumers die at the points, and the last one come to its end. It returns
 // where they died, and the first breach of I5 and I6.
 func consumed(t *testing.T, order string, points []string) (reached map[string]int, breach error) {
-	path := memoryPath(t)
+	path := quickPath(t)
 	store := open(t, path)
 	var causes []eventstore.Event
 	for i := range 40 {

@@ -129,7 +129,7 @@ type faultRun struct {
 
 func (f *faultRun) run(t *testing.T, e errand, calls, fault string) {
 	t.Helper()
-	dir := inMemory(t)
+	dir := quickDir(t)
 	path := filepath.Join(dir, "log.db")
 	if !f.create {
 		store, err := sqlite.Open(path)
@@ -189,7 +189,7 @@ func TestAWriteThatIsCutShortIsNoHarm(t *testing.T) {
 		runs = 1
 	}
 	for range runs {
-		dir := inMemory(t)
+		dir := quickDir(t)
 		path := filepath.Join(dir, "log.db")
 		e := errand{seed: rand.Uint64(), rounds: 2, writers: 1, appends: 40, pages: 60, clean: true, limited: true}
 		f.check(t, e, path, e.start(t, path), "files may not grow")

@@ -9,21 +9,17 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
-	"testing"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/stretchr/testify/require"
 	driver "zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/eventstore/sqlite"
-	"github.com/rollforward/rollforward/internal/race"
 )
 
 // The test binary runs itself again as processes that do not live to their end, in
@@ -86,21 +82,6 @@ func number(variable string) (uint64, error) {
 		return 0, fmt.Errorf("%s: %w", variable, err)
 	}
 	return n, nil
-}
-
-// sizeOf is how much a harness does: full, less under the race detector, or what a
-// variable says.
-func sizeOf(t testing.TB, variable string, full, underRace int) int {
-	t.Helper()
-	if set := os.Getenv(variable); set != "" {
-		n, err := strconv.Atoi(set)
-		require.NoError(t, err, variable)
-		return n
-	}
-	if race.Enabled {
-		return underRace
-	}
-	return full
 }
 
 // script is what one writer appends. All of it follows from its seed and from the
@@ -295,17 +276,3 @@ func heardOf(line string, scripts []*script) (a sending, err error) {
 	}
 	return a, nil
 }
-
-// memoryDir is a folder in memory, where the system has one: what a killed process has
-// written is there whether or not a disk heard of it, and much more happens in a millisecond.
-func memoryDir(t testing.TB) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "rollforward")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
-	return dir
-}
-
-func memoryPath(t testing.TB) string { return filepath.Join(memoryDir(t), "log.db") }

@@ -3,10 +3,8 @@ package sqlite_test
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"runtime"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
 
@@ -14,7 +12,6 @@ import (
 
 	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/eventstore/sqlite"
-	"github.com/rollforward/rollforward/internal/race"
 	"github.com/rollforward/rollforward/internal/timing"
 )
 
@@ -23,19 +20,6 @@ import (
 //
 //	ROLLFORWARD_GROWTH=1000000 go test -timeout 30m -v -run Growth ./eventstore/sqlite
 const growthVariable = "ROLLFORWARD_GROWTH"
-
-func growth(t *testing.T) int {
-	set := os.Getenv(growthVariable)
-	switch {
-	case set != "":
-		n, err := strconv.Atoi(set)
-		require.NoError(t, err, growthVariable)
-		return n
-	case race.Enabled:
-		return 2_000
-	}
-	return 10_000
-}
 
 const (
 	slower = 2        // how many times as long the p99 of appends to a large file may take
@@ -111,7 +95,7 @@ func any100() func() string {
 
 // F37: a million streams. Streams are drawn at random, so that their pages are cold.
 func TestGrowthOfStreamsSlowsNoAppendAndTakesNoMemory(t *testing.T) {
-	n, draw := growth(t), rand.New(rand.NewPCG(3, 4))
+	n, draw := sizeOf(t, growthVariable, 10_000, 2_000), rand.New(rand.NewPCG(3, 4))
 	large, bytes := grown(t, n, func(i int) string { return fmt.Sprint("change-", i) })
 	require.Less(t, bytes, heap)
 	atLarge, atEmpty := p99s(t, large, open(t, newPath(t)), func() string { return fmt.Sprint("change-", draw.IntN(n)) }, any100(), within)
@@ -120,7 +104,7 @@ func TestGrowthOfStreamsSlowsNoAppendAndTakesNoMemory(t *testing.T) {
 
 // F38: a stream of a million events.
 func TestGrowthOfAStreamSlowsNoAppendAndReadingItTakesNoMemory(t *testing.T) {
-	n := growth(t)
+	n := sizeOf(t, growthVariable, 10_000, 2_000)
 	large, bytes := grown(t, n, func(int) string { return "long" })
 	require.Less(t, bytes, heap)
 	events, bytes := readLong(t, large, n, func(eventstore.Recorded) {})

@@ -15,7 +15,7 @@ import (
 // The control of F01: a process that acknowledges before it commits is caught.
 func TestTheHarnessSeesWhatIsAcknowledgedBeforeItIsCommitted(t *testing.T) {
 	k := newKills(rand.Uint64() >> 1)
-	path := memoryPath(t)
+	path := quickPath(t)
 	for len(k.problems) == 0 && k.rounds < 200 {
 		acknowledged, unheard := k.kill("append, told too early", path, 1)
 		store, err := sqlite.Open(path)
@@ -84,7 +84,7 @@ func TestTheHarnessSeesWhatIsTornForeignOrNotAsAcknowledged(t *testing.T) {
 		}, "resend: conflict"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			path := memoryPath(t)
+			path := quickPath(t)
 			store := open(t, path)
 			k := newKills(0)
 			acknowledged, unheard := c.do(t, store)

@@ -342,7 +342,7 @@ func TestProcessesThatAreKilledLoseNothingAcknowledgedAtFullSize(t *testing.T) {
 	results := make([]*kills, 2)
 	var running sync.WaitGroup
 	for i := range results {
-		dir := memoryDir(t)
+		dir := quickDir(t)
 		running.Go(func() { results[i] = killings(dir, seed+uint64(i)<<32, n/2, i == 1) })
 	}
 	running.Wait()

@@ -250,7 +250,7 @@ func leftBehind(t testing.TB, f func()) (left []string) {
 func TestAStoreClosedUnderLoadEndsEveryCallAndLeavesNothing(t *testing.T) {
 	n := sizeOf(t, closesVariable, 40, 10)
 	var f *closings
-	left := leftBehind(t, func() { f = closeUnderLoad(memoryDir(t), rand.Uint64()>>1, n, sqliteStore) })
+	left := leftBehind(t, func() { f = closeUnderLoad(quickDir(t), rand.Uint64()>>1, n, sqliteStore) })
 	t.Logf("%d stores closed under load: %d calls succeeded, %d were told that it is closed, %d events acknowledged, %d problems, seed %d",
 		f.rounds, f.succeeded, f.closed, f.events, len(f.problems), f.seed)
 	require.Empty(t, f.problems, "seed %d", f.seed)
@@ -314,7 +314,7 @@ func TestTheHarnessSeesWhatACloseLosesOrLeaves(t *testing.T) {
 		"says what it likes":     "bad file descriptor",
 		"takes back what it did": "is there, and was told",
 	} {
-		f := closeUnderLoad(memoryDir(t), 1, 100, func(path string) (eventstore.Store, error) {
+		f := closeUnderLoad(quickDir(t), 1, 100, func(path string) (eventstore.Store, error) {
 			store, err := sqlite.Open(path)
 			return forgetful{store, fault}, err
 		})

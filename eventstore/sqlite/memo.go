@@ -30,16 +30,14 @@ func (m *memo) find(name string) (st stream, ok bool) {
 	return st, ok
 }
 
-// keep remembers streams; a full memo forgets the others.
-func (m *memo) keep(streams map[string]*stream) {
+// keep remembers a stream; a full memo forgets the others.
+func (m *memo) keep(name string, st stream) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if len(m.streams)+len(streams) > maxNames {
+	if len(m.streams) >= maxNames {
 		clear(m.streams)
 	}
-	for name, st := range streams {
-		m.streams[name] = *st
-	}
+	m.streams[name] = st
 }
 
 // recall makes c remember from here on, and forget what another connection may
@@ -78,7 +76,9 @@ func (c *conn) learn(t *transaction) {
 	if m == nil {
 		return
 	}
-	m.keep(t.streams)
+	for name, st := range t.streams {
+		m.keep(name, *st)
+	}
 	m.head, m.headed = t.head, true
 }
 
@@ -99,7 +99,7 @@ func (c *conn) version(name string) (st stream, err error) {
 		st = stream{key, uint64(version)}
 	}
 	if c.memo != nil {
-		c.memo.keep(map[string]*stream{name: &st})
+		c.memo.keep(name, st)
 	}
 	return st, nil
 }

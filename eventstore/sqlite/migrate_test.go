@@ -86,7 +86,7 @@ func TestProcessesThatAreKilledWhileTheyMakeAFileLeaveOneThatOpensAtFullSize(t *
 	states := map[string]int{}
 	made, together := 0, 0
 	for round := range n {
-		dir, competes := memoryDir(t), round%2 == 1
+		dir, competes := quickDir(t), round%2 == 1
 		cmd := dyingCommand("create", dir)
 		delay := time.Duration(random.Int64N(int64(8 * time.Millisecond)))
 		var timer *time.Timer
@@ -135,7 +135,7 @@ func TestProcessesThatAreKilledWhileTheyMakeAFileLeaveOneThatOpensAtFullSize(t *
 // copied copies what a process that dies now leaves on disk.
 func copied(t *testing.T, path string) string {
 	t.Helper()
-	to := memoryPath(t)
+	to := quickPath(t)
 	for _, suffix := range []string{"", "-journal", "-wal"} {
 		content, err := os.ReadFile(path + suffix)
 		if errors.Is(err, os.ErrNotExist) {
@@ -171,7 +171,7 @@ func TestAFileThatIsHalfMadeOpensWhereItIsMadeInOneTransaction(t *testing.T) {
 		{"statement by statement", "PRAGMA journal_mode = WAL", "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			path := memoryPath(t)
+			path := quickPath(t)
 			conn, err := driver.OpenConn(path, driver.OpenReadWrite|driver.OpenCreate)
 			require.NoError(t, err)
 			defer func() { require.NoError(t, conn.Close()) }()

@@ -64,7 +64,7 @@ func (p *powerCut) run(t *testing.T) {
 	var image map[string][]byte // with which the next process begins
 	var known []*attempt
 	for left := p.images; left > 0; left -= imagesOfATrace {
-		dir := inMemory(t)
+		dir := quickDir(t)
 		if image != nil && r.IntN(2) == 0 {
 			require.NoError(t, writeImage(dir, image))
 		} else {
@@ -123,7 +123,7 @@ func (p *powerCut) trace(t *testing.T, r *rand.Rand, dir string, known []*attemp
 	}
 	jobs := make(chan job)
 	var workers sync.WaitGroup
-	folders := []string{inMemory(t), inMemory(t)}
+	folders := []string{quickDir(t), quickDir(t)}
 	for _, folder := range folders {
 		workers.Go(func() {
 			for j := range jobs {
@@ -300,32 +300,6 @@ func writeImage(dir string, image map[string][]byte) error {
 	return nil
 }
 
-// inMemory makes a folder in memory, where the system has a place for it: what a test
-// learns of these files does not hang on the disk.
-func inMemory(t testing.TB) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "rollforward")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
-	return dir
-}
-
-// imagesToMake is how many images a test makes: the usual number where nobody says otherwise.
-func imagesToMake(t testing.TB, usual int) int {
-	t.Helper()
-	if set := os.Getenv(imagesVariable); set != "" {
-		n, err := strconv.Atoi(set)
-		require.NoError(t, err, imagesVariable)
-		return n
-	}
-	if race.Enabled {
-		return slowImages
-	}
-	return usual
-}
-
 func powerSeed(t testing.TB) uint64 {
 	t.Helper()
 	set := os.Getenv(powerSeedVariable)
@@ -337,16 +311,11 @@ func powerSeed(t testing.TB) uint64 {
 	return seed
 }
 
-func imagesOfAControl() int {
-	if race.Enabled {
-		return slowImages
-	}
-	return controlImages
-}
+func imagesOfAControl() int { return fewer(controlImages, slowImages) }
 
 // F03: power loss.
 func TestAPowerCutLosesNothingThatWasAcknowledgedAtFullSize(t *testing.T) {
-	p := &powerCut{seed: powerSeed(t), images: imagesToMake(t, 400)}
+	p := &powerCut{seed: powerSeed(t), images: sizeOf(t, imagesVariable, 400, slowImages)}
 	p.run(t)
 	require.Zero(t, p.lost, "seed %d", p.seed)
 	require.Zero(t, p.damaged, "seed %d", p.seed)
@@ -360,7 +329,7 @@ func TestAPowerCutLosesNothingThatWasAcknowledgedAtFullSize(t *testing.T) {
 
 // F05 with F03: some calls of fsync fail, and what was not written then never will be.
 func TestAPowerCutAfterFailedSyncsLosesNothingThatWasAcknowledgedAtFullSize(t *testing.T) {
-	p := &powerCut{seed: powerSeed(t), images: imagesToMake(t, 100), faults: "5+6"}
+	p := &powerCut{seed: powerSeed(t), images: sizeOf(t, imagesVariable, 100, slowImages), faults: "5+6"}
 	p.run(t)
 	require.Zero(t, p.lost, "seed %d", p.seed)
 	require.Zero(t, p.damaged, "seed %d", p.seed)

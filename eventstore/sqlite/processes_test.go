@@ -294,12 +294,7 @@ func (f *figures) check(log []eventstore.Recorded, acknowledged map[uuid.UUID]ev
 
 func TestProcessesThatWriteOneFileFailOnlyByConflicts(t *testing.T) {
 	t.Parallel()
-	seconds := 10
-	if set := os.Getenv(secondsVariable); set != "" {
-		var err error
-		seconds, err = strconv.Atoi(set)
-		require.NoError(t, err, secondsVariable)
-	}
+	seconds := sizeOf(t, secondsVariable, 10, 10)
 	f := harness(t, "write", time.Duration(seconds)*time.Second)
 	require.Empty(t, f.problems, "seed %d", f.seed)
 	require.NotZero(t, f.events)

@@ -6,9 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -31,18 +29,13 @@ var unseen = []string{"data", "meta", "schema", "recorded at", "checkpoint state
 // only proofs would show it. The control is integrity_check alone, which misses more.
 func TestAFlippedBitIsFoundUnlessItMadeAnotherValidFieldAtFullSize(t *testing.T) {
 	t.Parallel()
-	flips := fewer(200, 8)
-	if set := os.Getenv(flipsVariable); set != "" {
-		var err error
-		flips, err = strconv.Atoi(set)
-		require.NoError(t, err, flipsVariable)
-	}
+	flips := sizeOf(t, flipsVariable, 200, 8)
 	seed := rand.Uint64() >> 1
 	random := rand.New(rand.NewPCG(seed, 0))
 	s := newSpecimen(t, 120)
 	before, err := contentsOf(s.open(t))
 	require.NoError(t, err)
-	path := filepath.Join(quickDir(t), "log.db")
+	path := quickPath(t)
 	counts, fields := map[string]int{}, map[string]int{}
 	for range flips {
 		bit := random.IntN(len(s) * 8)
@@ -224,12 +217,12 @@ func TestAFlippedBitInTheLogBesideTheFileCutsTheEndOff(t *testing.T) {
 	}
 	file, err := os.ReadFile(path + "-wal") // as a program that is killed leaves it
 	require.NoError(t, err)
-	copied := filepath.Join(quickDir(t), "log.db")
+	copied := quickPath(t)
 	cp(t, path, copied)
 	cut := func(harm func(wal []byte)) []eventstore.Recorded {
 		wal := slices.Clone(file)
 		harm(wal)
-		place := filepath.Join(quickDir(t), "log.db")
+		place := quickPath(t)
 		cp(t, copied, place)
 		require.NoError(t, os.WriteFile(place+"-wal", wal, 0o600))
 		after := open(t, place)

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -41,7 +39,7 @@ type appender struct {
 }
 
 func newAppender(t *testing.T, options ...sqlite.Option) *appender {
-	a := &appender{t: t, path: filepath.Join(quickDir(t), "log.db")}
+	a := &appender{t: t, path: quickPath(t)}
 	a.store = open(t, a.path, options...)
 	for range 30 {
 		a.append()
@@ -88,16 +86,6 @@ func (a *appender) readers(n int) (stop func()) {
 	return func() { cancel(); reading.Wait() }
 }
 
-func walEvents(t *testing.T) int {
-	n := fewer(1_600, 400)
-	if set := os.Getenv(walVariable); set != "" {
-		var err error
-		n, err = strconv.Atoi(set)
-		require.NoError(t, err, walVariable)
-	}
-	return n
-}
-
 // withoutRace skips what needs tens of MiB to show anything.
 func withoutRace(t *testing.T) {
 	if race.Enabled {
@@ -127,7 +115,7 @@ func TestTheLogBesideTheFileStaysShortWhoeverReadsAtFullSize(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			a := newAppender(t)
 			stop := read(a)
-			for a.n < walEvents(t) {
+			for a.n < sizeOf(t, walVariable, 1_600, 400) {
 				a.append()
 			}
 			stop()

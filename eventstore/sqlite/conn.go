@@ -28,6 +28,7 @@ type conn struct {
 	blocks         map[int64]int64 // by type: the last one that is committed; likewise
 	newBlocks      map[int64]int64
 	store          *Store
+	touched        int          // pages that were asked for, about, since it looked for memory to be held
 	memo           *memo        // of the connection that appends; nil: it remembers nothing
 	appended       *transaction // of the append under way, once it is complete
 }
@@ -117,41 +118,6 @@ func (s *Store) configure(c *conn, first bool) error {
 	return nil
 }
 
-// acquire takes a connection out of slots, opening it if need be. It waits
-// until there is one, ctx ends or the store is closed.
-func (s *Store) acquire(ctx context.Context, slots chan *conn) (*conn, error) {
-	if err := s.usable(ctx); err != nil {
-		return nil, err
-	}
-	var c *conn
-	select {
-	case c = <-slots:
-	case <-s.done:
-		return nil, eventstore.ErrClosed
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	err := s.usable(ctx)
-	if err == nil && c == nil {
-		c, err = s.connect(ctx, false)
-	}
-	if err != nil {
-		slots <- c
-		return nil, err
-	}
-	return c, nil
-}
-
-// release puts c back. One that has failed is closed instead, and the next user
-// opens another.
-func release(slots chan *conn, c *conn, sound bool) {
-	if !sound {
-		c.Close()
-		c = nil
-	}
-	slots <- c
-}
-
 // read runs f on a connection for reading. f may run again after an error of
 // the engine, and goes on where it was.
 func (s *Store) read(ctx context.Context, f func(*conn) error) error {
@@ -168,9 +134,10 @@ func (s *Store) read(ctx context.Context, f func(*conn) error) error {
 // readers begin anew after every commit.
 func (s *Store) point(ctx context.Context, f func(*conn) error) error {
 	select {
-	case c := <-s.writer:
+	case <-s.writer.free:
+		c := s.writer.taken()
 		if c == nil {
-			s.writer <- nil
+			s.writer.put(nil)
 			break
 		}
 		sound := false // until told, should f panic
@@ -229,6 +196,7 @@ func (s *Store) pause(ctx context.Context, try int) error {
 // prepare returns the statement of that text with args bound: int64, string,
 // []byte or nil. Reset it to end the read it is in.
 func (c *conn) prepare(query string, args ...any) (*driver.Stmt, error) {
+	c.touched += 2
 	stmt, err := c.Prepare(query)
 	if err != nil {
 		return nil, engine(err)

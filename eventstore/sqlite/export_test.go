@@ -22,6 +22,9 @@ func WithoutCheck() Option { return func(c *config) { c.hooks.unchecked = true }
 // WithoutBound lets the log beside the file grow: the control.
 func WithoutBound() Option { return func(c *config) { c.hooks.unbounded = true } }
 
+// WithoutReserve holds nothing of the engine's memory: the control.
+func WithoutReserve() Option { return func(c *config) { c.hooks.unreserved = true } }
+
 // WithHarden calls f before the log beside the file is written once more.
 func WithHarden(f func()) Option { return func(c *config) { c.hooks.harden = f } }
 
@@ -52,8 +55,8 @@ func (s *Store) Script(sql string) error {
 // Settings opens every connection there can be and says how durable each is.
 func (s *Store) Settings() ([]string, error) {
 	var settings []string
-	for _, slots := range []chan *conn{s.writer, s.readers} {
-		for range cap(slots) {
+	for _, slots := range []*pool{s.writer, s.readers} {
+		for range cap(slots.free) {
 			c, err := s.acquire(context.Background(), slots)
 			if err != nil {
 				return nil, err
@@ -74,7 +77,7 @@ func (s *Store) Settings() ([]string, error) {
 }
 
 // FreeReaders returns how many connections for reading nobody uses.
-func (s *Store) FreeReaders() int { return len(s.readers) }
+func (s *Store) FreeReaders() int { return len(s.readers.free) }
 
 // LookedAt returns how many rows a query looks at.
 func (s *Store) LookedAt(q eventstore.Query) (rows int, err error) {
@@ -95,4 +98,11 @@ func (s *Store) Waiting() int {
 	s.queue.mu.Lock()
 	defer s.queue.mu.Unlock()
 	return len(s.queue.waiting)
+}
+
+// Reserved returns how much of the engine's memory the process holds, in pages.
+func Reserved() int {
+	reserve.mu.Lock()
+	defer reserve.mu.Unlock()
+	return len(reserve.held)
 }

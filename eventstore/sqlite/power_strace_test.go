@@ -105,8 +105,8 @@ func parseTrace(trace *os.File, dir string) (calls []call, injected int, err err
 	for n := 1; lines.Scan(); n++ {
 		thread, text, _ := strings.Cut(lines.Text(), " ")
 		text = strings.TrimLeft(text, " ")
-		if strings.HasPrefix(text, "+++") || strings.HasPrefix(text, "---") {
-			continue
+		if strings.HasPrefix(text, "+++") || strings.HasPrefix(text, "---") || strings.HasPrefix(text, "???") {
+			continue // an end, a signal, or a thread that ended before strace knew what it called
 		}
 		id := fmt.Sprint(thread, ":", n)
 		if strings.HasSuffix(text, "(INJECTED)") {

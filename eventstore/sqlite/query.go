@@ -132,6 +132,14 @@ func (p *plan) fill(c *conn, page *page) error {
 	if p.done || page.full() {
 		return nil
 	}
+	looked, copied := page.looked, page.bytes
+	defer func() {
+		if looked = page.looked - looked; p.lists == nil {
+			c.touched += (looked*200 + page.bytes - copied) / 4096
+		} else {
+			c.touched += looked
+		}
+	}()
 	switch {
 	case p.lists == nil:
 		stmt, err := c.prepare(sqlScan, int64(p.after), int64(p.upper))

@@ -71,9 +71,9 @@ import (
 // Store is an event store in an SQLite file. Make one with Open.
 type Store struct {
 	config
-	path    string     // absolute, so that a change of directory does not change the file
-	writer  chan *conn // the one connection that appends, while nobody does; nil is not open yet
-	readers chan *conn // likewise those that read
+	path    string // absolute, so that a change of directory does not change the file
+	writer  *pool  // the one connection that appends
+	readers *pool  // those that read
 	queue   queue
 	bell    wake.Bell
 	watch   watch
@@ -104,14 +104,15 @@ type config struct {
 
 // hooks are for tests. The zero hooks do nothing.
 type hooks struct {
-	begin     string                   // instead of BEGIN IMMEDIATE
-	impatient bool                     // do not wait for other connections
-	pragmas   string                   // run on each connection after its settings
-	unbounded bool                     // the log beside the file may grow
-	unchecked bool                     // no file is small enough to be checked
-	step      func(name string)        // called within a write, before what it names
-	commit    func(func() error) error // called in place of the commit it is given
-	harden    func()                   // called before the log beside the file is written once more
+	begin      string                   // instead of BEGIN IMMEDIATE
+	impatient  bool                     // do not wait for other connections
+	pragmas    string                   // run on each connection after its settings
+	unbounded  bool                     // the log beside the file may grow
+	unreserved bool                     // the engine's memory is not held
+	unchecked  bool                     // no file is small enough to be checked
+	step       func(name string)        // called within a write, before what it names
+	commit     func(func() error) error // called in place of the commit it is given
+	harden     func()                   // called before the log beside the file is written once more
 }
 
 // WithClock sets the clock of RecordedAt; time.Now by default.
@@ -147,8 +148,8 @@ const (
 func Open(path string, options ...Option) (*Store, error) {
 	s := &Store{
 		config:  config{now: time.Now},
-		writer:  make(chan *conn, 1),
-		readers: make(chan *conn, readers),
+		writer:  newPool(1),
+		readers: newPool(readers),
 		done:    make(chan struct{}),
 		unsure:  true, // who wrote before may have been killed within a commit
 	}
@@ -175,12 +176,8 @@ func Open(path string, options ...Option) (*Store, error) {
 	if s.readOnly {
 		idle = s.readers
 	}
-	idle <- c
-	for _, slots := range []chan *conn{s.writer, s.readers} {
-		for len(slots) < cap(slots) {
-			slots <- nil
-		}
-	}
+	idle.idle = append(idle.idle, c)
+	reserveOpen()
 	return s, nil
 }
 
@@ -259,13 +256,15 @@ func (s *Store) Close() error {
 	var err error
 	s.closing.Do(func() {
 		s.watch.end(func() { close(s.done) })
-		for _, slots := range []chan *conn{s.readers, s.writer} {
-			for range cap(slots) {
-				if c := <-slots; c != nil {
+		for _, p := range []*pool{s.readers, s.writer} {
+			for range cap(p.free) {
+				<-p.free
+				if c := p.taken(); c != nil {
 					err = errors.Join(err, s.explain("close", engine(c.Close())))
 				}
 			}
 		}
+		reserveClose()
 	})
 	return err
 }

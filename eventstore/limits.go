@@ -3,6 +3,7 @@ package eventstore
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -94,14 +95,14 @@ func checkEvent(e *Event) *InputError {
 		return &InputError{Field: "tags", Rule: "tags an event", Size: len(e.Tags), Limit: MaxTags}
 	}
 	for i, tag := range e.Tags {
-		field := fmt.Sprintf("tags[%d]", i)
-		if err := checkName(field, tag, MaxTag); err != nil {
-			return err.(*InputError)
+		err := checkName("", tag, MaxTag)
+		if err == nil && slices.Contains(e.Tags[:i], tag) {
+			err = &InputError{Rule: "no tag stands twice"}
 		}
-		for _, other := range e.Tags[:i] {
-			if other == tag {
-				return &InputError{Field: field, Rule: "no tag stands twice"}
-			}
+		if err != nil {
+			refused := err.(*InputError)
+			refused.Field = fmt.Sprintf("tags[%d]", i)
+			return refused
 		}
 	}
 	if len(e.Data) > MaxData {

@@ -80,7 +80,7 @@ type appending struct {
 // only where an expectation fails, and where the log turns out to have one.
 func (a *appending) alone(ctx context.Context) error {
 	attempt := func(c *conn) (bool, error) {
-		t := &transaction{s: a.s, c: c, ctx: ctx, streams: map[string]*stream{}}
+		t := c.transaction(ctx)
 		err := a.add(t)
 		if t.rows > 0 {
 			c.appended = t
@@ -137,7 +137,7 @@ func (a *appending) add(t *transaction) error {
 		a.records[i] = eventstore.Recorded{
 			Event: e, Version: st.version + 1, Position: head + 1 + eventstore.Position(i), Append: head + 1, RecordedAt: at,
 		}
-		if err := t.add(a.records[i]); err != nil {
+		if err := t.add(&a.records[i]); err != nil {
 			return err
 		}
 	}
@@ -304,6 +304,7 @@ type transaction struct {
 	c       *conn
 	ctx     context.Context
 	streams map[string]*stream
+	room    []stream            // for the next ones
 	rows    int                 // events inserted, or begun to be
 	bytes   int                 // of their data and metadata
 	head    eventstore.Position // of the log after them
@@ -312,6 +313,18 @@ type transaction struct {
 type stream struct {
 	key     int64 // 0 where the stream has no event yet
 	version uint64
+}
+
+// transaction returns one that begins. There is one at a time, and its memory is
+// used again.
+func (c *conn) transaction(ctx context.Context) *transaction {
+	t := &c.writing
+	if t.streams == nil || len(t.streams) > mostTogether {
+		t.streams = map[string]*stream{}
+	}
+	clear(t.streams)
+	*t = transaction{s: c.store, c: c, ctx: ctx, streams: t.streams, room: t.room}
+	return t
 }
 
 // stream returns where a stream stands within the transaction.
@@ -323,8 +336,14 @@ func (t *transaction) stream(name string) (*stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.streams[name] = &st
-	return &st, nil
+	if len(t.room) == 0 {
+		t.room = make([]stream, 64)
+	}
+	kept := &t.room[0]
+	t.room = t.room[1:]
+	*kept = st
+	t.streams[name] = kept
+	return kept, nil
 }
 
 // pages returns about how many bytes the transaction has added to the log beside the
@@ -340,7 +359,7 @@ func (t *transaction) end() (eventstore.Position, error) {
 }
 
 // add inserts r, the next event of its stream and of the log.
-func (t *transaction) add(r eventstore.Recorded) error {
+func (t *transaction) add(r *eventstore.Recorded) error {
 	t.s.at("event")
 	if err := t.s.usable(t.ctx); err != nil {
 		return err
@@ -373,11 +392,11 @@ func (t *transaction) add(r eventstore.Recorded) error {
 	stmt.BindInt64(7, int64(r.Schema))
 	stmt.BindInt64(8, r.RecordedAt.UnixMicro())
 	if len(r.Tags) > 0 {
-		tags, err := json.Marshal(r.Tags)
+		tags, err := t.c.list(r.Tags)
 		if err != nil {
 			return err
 		}
-		stmt.BindText(9, string(tags))
+		stmt.BindText(9, tags)
 	}
 	if len(r.Meta) > 0 {
 		stmt.BindText(10, string(r.Meta))
@@ -391,15 +410,41 @@ func (t *transaction) add(r eventstore.Recorded) error {
 	}
 	for _, tag := range r.Tags {
 		key, err := t.c.key(t.c.tagKeys, t.c.newTags, sqlTagKey, sqlAddTag, tag)
-		if err == nil {
-			err = t.c.exec(sqlAddEventTag, key, int64(r.Position))
-		}
 		if err != nil {
+			return err
+		}
+		stmt, err := t.c.prepare(sqlAddEventTag)
+		if err != nil {
+			return err
+		}
+		stmt.BindInt64(1, key)
+		stmt.BindInt64(2, int64(r.Position))
+		if _, err := step(stmt); err != nil {
 			return err
 		}
 	}
 	st.version = r.Version
 	return nil
+}
+
+// list writes tags as a JSON array: by hand where nothing needs to be escaped, which is
+// nearly always.
+func (c *conn) list(tags []string) (string, error) {
+	b := append(c.buf[:0], '[')
+	for i, tag := range tags {
+		for j := range len(tag) {
+			if tag[j] < ' ' || tag[j] == '"' || tag[j] == '\\' {
+				b, err := json.Marshal(tags)
+				return string(b), err
+			}
+		}
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(append(append(b, '"'), tag...), '"')
+	}
+	c.buf = append(b, ']')
+	return string(c.buf), nil
 }
 
 // insert adds a name and returns its key.

@@ -30,7 +30,9 @@ type conn struct {
 	store          *Store
 	touched        int          // pages that were asked for, about, since it looked for memory to be held
 	memo           *memo        // of the connection that appends; nil: it remembers nothing
+	writing        transaction  // the one under way
 	appended       *transaction // of the append under way, once it is complete
+	buf            []byte
 }
 
 // maxNames bounds each of a connection's maps; a full one is forgotten.

@@ -36,6 +36,9 @@ func engine(err error) error {
 // code returns the engine's primary result code in err, ResultOK if the engine
 // did not say it.
 func code(err error) driver.ResultCode {
+	if err == nil {
+		return driver.ResultOK // nearly always, and for nothing
+	}
 	var f *fault
 	if errors.As(err, &f) {
 		return f.code
@@ -84,13 +87,16 @@ func (e uncertain) Unwrap() error { return e.error }
 
 // outcome gives the failure of an append its one outcome.
 func outcome(err error) error {
+	if err == nil {
+		return nil
+	}
 	var (
 		conflict *eventstore.ConflictError
 		told     *eventstore.AppendError
 		unknown  uncertain
 	)
 	switch {
-	case err == nil, errors.As(err, &conflict), errors.As(err, &told):
+	case errors.As(err, &conflict), errors.As(err, &told):
 		return err
 	case errors.As(err, &unknown):
 		return eventstore.OutcomeUnknown(err)

@@ -73,9 +73,7 @@ func (s *Store) acquire(ctx context.Context, p *pool) (*conn, error) {
 // release puts c back. One that has failed is closed instead, and the next user
 // opens another.
 func release(p *pool, c *conn, sound bool) {
-	if sound {
-		c.hold()
-	} else {
+	if !sound || c.hold() != nil {
 		c.Close()
 		c = nil
 	}

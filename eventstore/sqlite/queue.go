@@ -269,7 +269,7 @@ func (s *Store) commit(jobs []*job, begun func()) error {
 		}
 	}
 	attempt := func(c *conn) (bool, error) {
-		all := &transaction{s: s, c: c, ctx: ctx, streams: map[string]*stream{}}
+		all := c.transaction(ctx)
 		for _, j := range jobs {
 			rows := all.rows
 			j.err = j.add(all)

@@ -21,7 +21,7 @@ func (s *Store) Restore(ctx context.Context, after eventstore.Position, records 
 		if head != after {
 			return false, &eventstore.ConflictError{Want: uint64(after), Actual: uint64(head)}
 		}
-		t := &transaction{s: s, c: c, ctx: ctx, streams: map[string]*stream{}}
+		t := c.transaction(ctx)
 		first, last := eventstore.Position(0), eventstore.Position(0) // no record's Append is 0
 		for _, r := range records {
 			known, ok, err := c.known(r.ID)
@@ -43,7 +43,7 @@ func (s *Store) Restore(ctx context.Context, after eventstore.Position, records 
 				first, last = head, r.Append
 			}
 			r.Position, r.Append = head, first
-			if err := t.add(r); err != nil {
+			if err := t.add(&r); err != nil {
 				return false, err
 			}
 		}

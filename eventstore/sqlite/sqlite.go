@@ -161,6 +161,9 @@ func Open(path string, options ...Option) (*Store, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), openWait)
 	defer cancel()
+	if err := reserveOpen(); err != nil {
+		return nil, fmt.Errorf("sqlite: %w", s.explain("open", err))
+	}
 	c, err := s.begin(ctx)
 	if errors.Is(s.explain("open", err), eventstore.ErrDamaged) {
 		// SQLite says so too where a page could not be read, which passes.
@@ -170,14 +173,13 @@ func Open(path string, options ...Option) (*Store, error) {
 		err = fmt.Errorf("open %s: another process has kept the file locked for %v: end it or try again", s.path, openWait)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("sqlite: %w", s.explain("open", err))
+		return nil, errors.Join(fmt.Errorf("sqlite: %w", s.explain("open", err)), reserveClose())
 	}
 	idle := s.writer
 	if s.readOnly {
 		idle = s.readers
 	}
 	idle.idle = append(idle.idle, c)
-	reserveOpen()
 	return s, nil
 }
 
@@ -264,7 +266,7 @@ func (s *Store) Close() error {
 				}
 			}
 		}
-		reserveClose()
+		err = errors.Join(err, reserveClose())
 	})
 	return err
 }

@@ -16,6 +16,10 @@ type Query struct {
 	Tags    []string // all of them
 	After   Position // only what comes later
 	Limit   int      // at most so many events; 0 is no limit
+
+	// PayloadsOnly lets a store leave out Tags and Meta, which cost as much as the payload
+	// to copy: state is folded without them. A store may ignore it.
+	PayloadsOnly bool
 }
 
 // Validate returns an *InputError if q is outside the limits, else nil.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"sync"
 
 	"github.com/go-json-experiment/json"
 	"github.com/google/uuid"
@@ -53,7 +54,7 @@ func Type[P any](name string, schema int, upcasters ...Upcaster) EventType {
 	var value P
 	_, byValue := any(value).(Tagged)
 	_, byPointer := any(&value).(Tagged)
-	current := Upcaster{from: schema, old: reflect.TypeFor[P](), decode: decodeAs[P]}
+	current := Upcaster{from: schema, old: reflect.TypeFor[P](), decode: decodeAs[P]()}
 	return EventType{
 		name: name, schema: schema, typ: current.old, tagged: byPointer && !byValue,
 		given: append(slices.Clone(upcasters), current),
@@ -64,17 +65,27 @@ func Type[P any](name string, schema int, upcasters ...Upcaster) EventType {
 // from+1. Steps are chained: the next one, or P itself, takes what this one returns.
 func Upcast[Old, New any](from int, up func(Old) (New, error)) Upcaster {
 	return Upcaster{
-		from: from, old: reflect.TypeFor[Old](), new: reflect.TypeFor[New](), decode: decodeAs[Old],
+		from: from, old: reflect.TypeFor[Old](), new: reflect.TypeFor[New](), decode: decodeAs[Old](),
 		apply: func(v any) (any, error) { return up(v.(Old)) },
 	}
 }
 
-func decodeAs[P any](data []byte, options json.Options) (any, error) {
-	var p P
-	if err := unmarshal(data, &p, options); err != nil {
-		return nil, err
+// decodeAs returns what decodes payloads of one Go type. What it decodes into is used
+// again: as the value that is returned it is copied all the same.
+func decodeAs[P any]() func(data []byte, options json.Options) (any, error) {
+	scratch := sync.Pool{New: func() any { return new(P) }}
+	return func(data []byte, options json.Options) (any, error) {
+		p := scratch.Get().(*P)
+		err := unmarshal(data, p, options)
+		payload := *p
+		var zero P
+		*p = zero
+		scratch.Put(p)
+		if err != nil {
+			return nil, err
+		}
+		return payload, nil
 	}
-	return p, nil
 }
 
 // NewRegistry returns a registry of types. It refuses a name or a Go type that

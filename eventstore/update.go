@@ -245,7 +245,7 @@ func (tx *Tx) history(stream string) ([]any, error) {
 	}
 	var history []any
 	version := uint64(0)
-	for r, err := range tx.store.Read(tx.ctx, Query{Streams: []string{stream}}) {
+	for r, err := range tx.store.Read(tx.ctx, Query{Streams: []string{stream}, PayloadsOnly: true}) {
 		if err != nil {
 			return nil, err
 		}
@@ -255,6 +255,9 @@ func (tx *Tx) history(stream string) ([]any, error) {
 		payload, err := tx.registry.Decode(r.Event)
 		if err != nil {
 			return nil, err
+		}
+		if history == nil {
+			history = make([]any, 0, 16)
 		}
 		history, version = append(history, payload), r.Version
 	}

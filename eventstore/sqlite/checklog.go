@@ -82,7 +82,7 @@ func (k *check) event(c *conn, stmt *driver.Stmt) error {
 	if err := r.position(eventstore.Position(stmt.ColumnInt64(1))); err != nil {
 		return err
 	}
-	if err := r.fields(stmt); err != nil {
+	if err := r.fields(c, stmt); err != nil {
 		return err
 	}
 	if err := r.indexes(c, stmt.ColumnInt64(colType)); err != nil {
@@ -124,7 +124,7 @@ func (r *row) position(first eventstore.Position) error {
 }
 
 // fields checks that Append would take the event.
-func (r *row) fields(stmt *driver.Stmt) (err error) {
+func (r *row) fields(c *conn, stmt *driver.Stmt) (err error) {
 	r.Schema, r.Meta, r.Data = stmt.ColumnInt(6), bytes(stmt, 9), bytes(stmt, 10)
 	if r.ID, err = id(stmt, 2); err != nil {
 		r.ID = uuid.Max
@@ -132,7 +132,7 @@ func (r *row) fields(stmt *driver.Stmt) (err error) {
 			return err
 		}
 	}
-	if r.Tags, err = tags(stmt); err != nil || !stmt.ColumnIsNull(colTags) && len(r.Tags) == 0 {
+	if r.Tags, err = c.tags(stmt); err != nil || !stmt.ColumnIsNull(colTags) && len(r.Tags) == 0 {
 		r.uncounted = true
 		if err := r.found(ImpossibleContent, "its tags are not a list of them: %.100q", stmt.ColumnText(colTags)); err != nil {
 			return err

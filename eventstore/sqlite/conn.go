@@ -20,23 +20,29 @@ import (
 // happens outside of them, and so nothing can cut a commit in two.
 type conn struct {
 	*driver.Conn
-	streams, types map[int64]string // by key; names never change
-	typeKeys       map[string]int64 // committed ones only
-	newTypes       map[string]int64 // of the transaction under way
-	tagKeys        map[string]int64 // likewise
-	newTags        map[string]int64
-	blocks         map[int64]int64 // by type: the last one that is committed; likewise
-	newBlocks      map[int64]int64
-	store          *Store
-	touched        int          // pages that were asked for, about, since it looked for memory to be held
-	memo           *memo        // of the connection that appends; nil: it remembers nothing
-	writing        transaction  // the one under way
-	appended       *transaction // of the append under way, once it is complete
-	buf            []byte
+	streams   map[int64]string // by key; names never change
+	types     []string         // likewise
+	typeKeys  map[string]int64 // committed ones only
+	newTypes  map[string]int64 // of the transaction under way
+	tagKeys   map[string]int64 // likewise
+	newTags   map[string]int64
+	tagLists  map[string][]string // by how they are written
+	blocks    map[int64]int64     // by type: the last one that is committed; likewise
+	newBlocks map[int64]int64
+	store     *Store
+	touched   int          // pages that were asked for, about, since it looked for memory to be held
+	memo      *memo        // of the connection that appends; nil: it remembers nothing
+	writing   transaction  // the one under way
+	appended  *transaction // of the append under way, once it is complete
+	buf       []byte       // for a moment
+	room      []byte       // for what is read
 }
 
 // maxNames bounds each of a connection's maps; a full one is forgotten.
-const maxNames = 1 << 14
+const (
+	maxNames    = 1 << 14
+	maxTagLists = 1 << 12
+)
 
 // connect opens one more connection to the file and sets it up. Only the first
 // one of a store may create the file: a later one that finds none, or another,
@@ -54,9 +60,9 @@ func (s *Store) connect(ctx context.Context, first bool) (*conn, error) {
 	}
 	dc.SetBusyTimeout(0) // waiting is done by patiently, which obeys a context
 	c := &conn{
-		Conn: dc, store: s, streams: map[int64]string{}, types: map[int64]string{},
+		Conn: dc, store: s, streams: map[int64]string{},
 		typeKeys: map[string]int64{}, newTypes: map[string]int64{}, tagKeys: map[string]int64{}, newTags: map[string]int64{},
-		blocks: map[int64]int64{}, newBlocks: map[int64]int64{},
+		blocks: map[int64]int64{}, newBlocks: map[int64]int64{}, tagLists: map[string][]string{},
 	}
 	if err := s.patiently(ctx, func() error { return s.configure(c, first) }); err != nil {
 		dc.Close()
@@ -133,8 +139,9 @@ func (s *Store) read(ctx context.Context, f func(*conn) error) error {
 
 // point is read for a few look-ups in indexes. Where nobody is writing it takes the
 // writer's connection, whose cache its own commits leave warm: those of the
-// readers begin anew after every commit.
-func (s *Store) point(ctx context.Context, f func(*conn) error) error {
+// readers begin anew after every commit. It asks first whether what that one remembers
+// still holds, if f is to go by it.
+func (s *Store) point(ctx context.Context, memo bool, f func(*conn) error) error {
 	select {
 	case <-s.writer.free:
 		c := s.writer.taken()
@@ -146,7 +153,7 @@ func (s *Store) point(ctx context.Context, f func(*conn) error) error {
 		err := s.usable(ctx)
 		func() {
 			defer func() { release(s.writer, c, sound) }()
-			if err == nil {
+			if err == nil && memo {
 				err = c.recall()
 			}
 			if err == nil {
@@ -307,18 +314,41 @@ func (c *conn) name(names map[int64]string, query string, key int64) (string, er
 	if name, ok := names[key]; ok {
 		return name, nil
 	}
-	name, err := c.text(query, key)
+	name, err := c.nameOf(query, key)
 	if err != nil {
 		return "", err
-	}
-	if name == "" {
-		return "", damaged("a name is missing under key %d", key)
 	}
 	if len(names) >= maxNames {
 		clear(names)
 	}
 	names[key] = name
 	return name, nil
+}
+
+// typeName returns the name of an event type. There are few of them, and one is looked
+// up for each event that is read.
+func (c *conn) typeName(key int64) (string, error) {
+	if uint64(key) < uint64(len(c.types)) && c.types[key] != "" {
+		return c.types[key], nil
+	}
+	name, err := c.nameOf(sqlTypeOf, key)
+	if err != nil || key < 0 || key >= maxNames {
+		return name, err
+	}
+	for int64(len(c.types)) <= key {
+		c.types = append(c.types, "")
+	}
+	c.types[key] = name
+	return name, nil
+}
+
+// nameOf returns the name that stands under key, by query.
+func (c *conn) nameOf(query string, key int64) (string, error) {
+	name, err := c.text(query, key)
+	if err == nil && name == "" {
+		err = damaged("a name is missing under key %d", key)
+	}
+	return name, err
 }
 
 // bytes returns a copy of a column, nil if it is NULL or empty.
@@ -334,10 +364,9 @@ func bytes(stmt *driver.Stmt, col int) []byte {
 
 // id returns a column as an event's ID.
 func id(stmt *driver.Stmt, col int) (uuid.UUID, error) {
-	var id uuid.UUID
-	if stmt.ColumnLen(col) != len(id) {
-		return id, damaged("an event ID is %d bytes long", stmt.ColumnLen(col))
+	var b [len(uuid.UUID{}) + 1]byte // one that is too long shows
+	if n := stmt.ColumnBytes(col, b[:]); n != len(uuid.UUID{}) {
+		return uuid.UUID{}, damaged("an event ID is %d bytes long", stmt.ColumnLen(col))
 	}
-	stmt.ColumnBytes(col, id[:])
-	return id, nil
+	return uuid.UUID(b[:16]), nil
 }

@@ -38,7 +38,7 @@ func WithCommit(f func(commit func() error) error) Option {
 
 // Statements are all by which the store reads and looks up.
 var Statements = []string{
-	sqlScan, sqlByStream, sqlAt, sqlPrefix, sqlBlocks, sqlListStream, sqlListType, sqlListTag, sqlPositionOf, sqlNameOf, sqlNames, sqlTypeOf,
+	sqlScan, sqlByStream, sqlByStreamPayloads, sqlStream, sqlStreamPayloads, sqlAt, sqlPrefix, sqlBlocks, sqlListStream, sqlListType, sqlListTag, sqlPositionOf, sqlNameOf, sqlNames, sqlTypeOf,
 	sqlHead, sqlStreamKey, sqlTypeKey, sqlTagKey, sqlVersion, sqlByID, sqlCheckpoint,
 }
 

@@ -22,10 +22,15 @@ import (
 // index for each. Nothing is sorted, and a read holds no more than a page and
 // some 8 KiB of positions.
 const (
-	sqlScan     = "SELECT " + columns + " FROM events WHERE position > ? AND position <= ? ORDER BY position"
-	sqlByStream = "SELECT " + columns + " FROM events WHERE stream = ? AND version > ? ORDER BY version"
-	sqlAt       = "SELECT " + columns + " FROM events WHERE position = ?"
-	sqlPrefix   = "SELECT key FROM streams WHERE name >= ? AND name < ? LIMIT ?"
+	sqlScan             = "SELECT " + columns + " FROM events WHERE position > ? AND position <= ? ORDER BY position"
+	sqlByStream         = "SELECT " + columns + " FROM events WHERE stream = ? AND version > ? ORDER BY version"
+	sqlByStreamPayloads = "SELECT " + payloadColumns + " FROM events WHERE stream = ? AND version > ? ORDER BY version"
+	fromStream          = ", (SELECT max(version) FROM events WHERE stream = (SELECT key FROM streams WHERE name = ?1))" +
+		" FROM events WHERE stream = (SELECT key FROM streams WHERE name = ?1) ORDER BY version"
+	sqlStream         = "SELECT " + columns + fromStream
+	sqlStreamPayloads = "SELECT " + payloadColumns + fromStream
+	sqlAt             = "SELECT " + columns + " FROM events WHERE position = ?"
+	sqlPrefix         = "SELECT key FROM streams WHERE name >= ? AND name < ? LIMIT ?"
 )
 
 const (
@@ -39,6 +44,7 @@ type plan struct {
 	after eventstore.Position // how far the whole log has been read
 	lists []*list             // merged; nil stands for the whole log
 	done  bool
+	lean  bool  // of the one stream, payloads only
 	last  int64 // version up to which the one stream is read; 0: up to upper
 
 	// What a row is still checked for; nil and empty let everything pass.
@@ -146,35 +152,44 @@ func (p *plan) fill(c *conn, page *page) error {
 		if err != nil {
 			return err
 		}
-		return p.run(c, stmt, page, func() { p.after = eventstore.Position(stmt.ColumnInt64(colPosition)) })
+		return p.run(c, stmt, page, func(at eventstore.Position) { p.after = at })
 	case len(p.lists) == 1 && p.lists[0].query == sqlListStream:
 		l := p.lists[0]
-		stmt, err := c.prepare(sqlByStream, l.key, l.at)
+		query := sqlByStream
+		if p.lean {
+			query = sqlByStreamPayloads
+		}
+		stmt, err := c.prepare(query, l.key, l.at)
 		if err != nil {
 			return err
 		}
-		return p.run(c, stmt, page, func() { l.at = stmt.ColumnInt64(colVersion) })
+		return p.run(c, stmt, page, func(eventstore.Position) { l.at = stmt.ColumnInt64(colVersion) })
 	default:
 		return p.merge(c, page)
 	}
 }
 
 // run takes the rows of stmt in their order, and calls passed behind each.
-func (p *plan) run(c *conn, stmt *driver.Stmt, page *page, passed func()) error {
+func (p *plan) run(c *conn, stmt *driver.Stmt, page *page, passed func(at eventstore.Position)) error {
 	defer stmt.Reset()
 	for !page.full() {
 		row, err := step(stmt)
 		if err != nil {
 			return err
 		}
-		if !row || eventstore.Position(stmt.ColumnInt64(colPosition)) > p.upper {
+		if !row {
 			p.done = true
 			return nil
 		}
-		if err := p.take(c, stmt, page); err != nil {
+		at := eventstore.Position(stmt.ColumnInt64(colPosition))
+		if at > p.upper {
+			p.done = true
+			return nil
+		}
+		if err := p.take(c, stmt, at, page); err != nil {
 			return err
 		}
-		passed()
+		passed(at)
 		if p.last > 0 && p.lists[0].at == p.last {
 			p.done = true
 			return nil
@@ -222,11 +237,12 @@ func (p *plan) takeAt(c *conn, at eventstore.Position, page *page) error {
 	if !row {
 		return damaged("an index names position %d, where there is no event", at)
 	}
-	return p.take(c, stmt, page)
+	return p.take(c, stmt, at, page)
 }
 
-// take copies the row at which stmt stands into the page, if the query selects it.
-func (p *plan) take(c *conn, stmt *driver.Stmt, page *page) error {
+// take copies the row at which stmt stands, of the event at that position, into the
+// page, if the query selects it.
+func (p *plan) take(c *conn, stmt *driver.Stmt, at eventstore.Position, page *page) error {
 	page.looked++
 	stream := stmt.ColumnInt64(colStream)
 	if p.streams != nil && !p.streams[stream] || p.types != nil && !p.types[stmt.ColumnInt64(colType)] {
@@ -239,7 +255,7 @@ func (p *plan) take(c *conn, stmt *driver.Stmt, page *page) error {
 		}
 	}
 	if len(p.tags) > 0 {
-		if has, err := hasAll(stmt, p.tags); err != nil || !has {
+		if has, err := c.hasAll(stmt, p.tags); err != nil || !has {
 			return err
 		}
 	}
@@ -248,11 +264,16 @@ func (p *plan) take(c *conn, stmt *driver.Stmt, page *page) error {
 			return err
 		}
 	}
-	r, err := c.record(stmt)
-	if err == nil {
-		page.add(r)
+	// In its place, which nobody sees before it is complete: a record is 200 bytes.
+	n := len(page.records)
+	page.records = append(page.records, eventstore.Recorded{})
+	r := &page.records[n]
+	if err := c.record(stmt, stream, at, r); err != nil {
+		page.records = page.records[:n]
+		return err
 	}
-	return err
+	page.bytes += len(r.Data) + len(r.Meta)
+	return nil
 }
 
 // keys returns the keys of those names that there are; never nil.

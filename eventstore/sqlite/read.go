@@ -4,9 +4,8 @@ import (
 	"context"
 	"iter"
 	"slices"
-	"strings"
+	"sync"
 	"time"
-	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 	driver "zombiezen.com/go/sqlite"
@@ -33,11 +32,6 @@ func (p *page) full() bool {
 	return len(p.records) >= p.rows || p.bytes >= pageBytes || p.looked >= pageLooked
 }
 
-func (p *page) add(r eventstore.Recorded) {
-	p.records = append(p.records, r)
-	p.bytes += len(r.Data) + len(r.Meta)
-}
-
 // Read yields what q selects; see eventstore.Store. It reads by pages of at most
 // 256 events and about 1 MiB, each on a connection of its own that is back before
 // the consumer sees the first of them. See query.go for what a query costs.
@@ -48,43 +42,40 @@ func (s *Store) Read(ctx context.Context, q eventstore.Query) iter.Seq2[eventsto
 			fail(err)
 			return
 		}
+		// The consumer has copies of the records of a page when the next one is read.
+		buffer := pages.Get().(*[pageRows]eventstore.Recorded)
+		used := 0
+		defer func() {
+			clear(buffer[:used]) // what they refer to is not to be kept
+			pages.Put(buffer)
+		}()
 		var p *plan
-		if len(q.Streams) == 1 && q.After == 0 {
-			// A stream that a command begins is not there yet: that costs a look-up. Of one
-			// that is, the version is the end, and nothing else need be asked.
-			var st stream
-			if err := s.point(ctx, func(c *conn) (err error) {
-				st, err = c.version(q.Streams[0])
-				return err
-			}); err != nil {
-				fail(err)
-				return
-			} else if st.version == 0 {
-				return
-			}
-			if q.Prefix == "" && len(q.Types) == 0 && len(q.Tags) == 0 {
-				p = &plan{upper: 1 << 62, last: int64(st.version), lists: []*list{{query: sqlListStream, key: st.key, started: true}}}
-			}
-		}
-		var buffer []eventstore.Recorded // of the page before, whose records the consumer has copies of
-		if p != nil {
-			buffer = make([]eventstore.Recorded, 0, min(p.last, pageRows))
-		}
 		for read := 0; p == nil || !p.done; {
 			page := page{rows: pageRows, records: buffer[:0]}
 			if q.Limit > 0 {
 				page.rows = min(page.rows, q.Limit-read)
 			}
-			err := s.read(ctx, func(c *conn) error {
-				if p == nil { // this may run again: half a plan is none
-					made, err := newPlan(c, q)
-					if err != nil {
-						return err
+			var err error
+			if p == nil && len(q.Streams) == 1 && q.After == 0 {
+				err = s.point(ctx, false, func(c *conn) (err error) {
+					page.records, page.bytes, page.looked = buffer[:0], 0, 0 // this may run again, too
+					p, err = c.begins(q, &page)
+					return err
+				})
+			}
+			if err == nil && len(page.records) == 0 && (p == nil || !p.done) {
+				err = s.read(ctx, func(c *conn) error {
+					if p == nil { // half a plan is none
+						made, err := newPlan(c, q)
+						if err != nil {
+							return err
+						}
+						p = made
 					}
-					p = made
-				}
-				return p.fill(c, &page)
-			})
+					return p.fill(c, &page)
+				})
+			}
+			used = max(used, len(page.records))
 			if err != nil {
 				fail(err)
 				return
@@ -101,9 +92,48 @@ func (s *Store) Read(ctx context.Context, q eventstore.Query) iter.Seq2[eventsto
 			if read += len(page.records); read == q.Limit && read > 0 {
 				return
 			}
-			buffer = page.records
 		}
 	}
+}
+
+// pages are the records of pages that nobody reads.
+var pages = sync.Pool{New: func() any { return new([pageRows]eventstore.Recorded) }}
+
+// pointRows is how many events of a stream are read where they are looked up.
+const pointRows = 64
+
+// begins reads one stream from its beginning, and plans the rest. It is nil where that
+// is no matter of one statement. A stream of few events, and one that is not there yet,
+// costs nothing more.
+func (c *conn) begins(q eventstore.Query, page *page) (*plan, error) {
+	if q.Prefix != "" || len(q.Types) > 0 || len(q.Tags) > 0 {
+		return nil, nil
+	}
+	query := sqlStream
+	if q.PayloadsOnly {
+		query = sqlStreamPayloads
+	}
+	stmt, err := c.prepare(query, q.Streams[0])
+	if err != nil {
+		return nil, err
+	}
+	l := &list{query: sqlListStream, started: true}
+	p := &plan{upper: 1 << 62, lists: []*list{l}, lean: q.PayloadsOnly}
+	rows := page.rows
+	page.rows = min(rows, pointRows)
+	err = p.run(c, stmt, page, func(eventstore.Position) {
+		if l.at == 0 {
+			l.key, p.last = stmt.ColumnInt64(colStream), stmt.ColumnInt64(colLast)
+		}
+		l.at = stmt.ColumnInt64(colVersion)
+	})
+	page.rows = rows
+	c.touched += page.looked
+	if l.key != 0 && c.memo != nil {
+		// What was seen now is right for as long as the memo is: nobody else has committed.
+		c.memo.keep(q.Streams[0], stream{l.key, uint64(p.last)})
+	}
+	return p, err
 }
 
 // Version returns where a stream stands; see eventstore.Store. It costs two
@@ -112,7 +142,7 @@ func (s *Store) Version(ctx context.Context, stream string) (version uint64, err
 	if err := (eventstore.Query{Streams: []string{stream}}).Validate(); err != nil {
 		return 0, err
 	}
-	err = s.point(ctx, func(c *conn) error {
+	err = s.point(ctx, true, func(c *conn) error {
 		st, err := c.version(stream)
 		version = st.version
 		return err
@@ -122,7 +152,7 @@ func (s *Store) Version(ctx context.Context, stream string) (version uint64, err
 
 // Head returns the position of the last event, or 0.
 func (s *Store) Head(ctx context.Context) (head eventstore.Position, err error) {
-	err = s.point(ctx, func(c *conn) error {
+	err = s.point(ctx, true, func(c *conn) error {
 		head, err = c.head()
 		return err
 	})
@@ -132,12 +162,16 @@ func (s *Store) Head(ctx context.Context) (head eventstore.Position, err error) 
 // columns are those that record reads, in its order.
 const columns = "position, append, id, stream, version, type, schema, recorded_at, tags, meta, data"
 
+// payloadColumns are those that matter where only payloads do.
+const payloadColumns = "position, append, id, stream, version, type, schema, recorded_at, NULL, NULL, data"
+
 const (
 	colPosition = 0
 	colStream   = 3
 	colVersion  = 4
 	colType     = 5
 	colTags     = 8
+	colLast     = 11 // of sqlStream
 )
 
 const (
@@ -146,59 +180,76 @@ const (
 	sqlTypeOf = "SELECT name FROM types WHERE key = ?"
 )
 
-// record copies the row at which stmt stands. The bytes share one allocation.
-func (c *conn) record(stmt *driver.Stmt) (r eventstore.Recorded, err error) {
+// record copies the row at which stmt stands, of a stream by its key and at a position,
+// into r. Its bytes share an allocation with those of a few others, of 4 KiB.
+func (c *conn) record(stmt *driver.Stmt, stream int64, at eventstore.Position, r *eventstore.Recorded) (err error) {
 	if r.ID, err = id(stmt, 2); err != nil {
-		return r, err
+		return err
 	}
-	if r.Stream, err = c.name(c.streams, sqlNameOf, stmt.ColumnInt64(colStream)); err != nil {
-		return r, err
+	if r.Stream, err = c.name(c.streams, sqlNameOf, stream); err != nil {
+		return err
 	}
-	if r.Type, err = c.name(c.types, sqlTypeOf, stmt.ColumnInt64(colType)); err != nil {
-		return r, err
+	if r.Type, err = c.typeName(stmt.ColumnInt64(colType)); err != nil {
+		return err
 	}
-	if r.Tags, err = tags(stmt); err != nil {
-		return r, err
+	if r.Tags, err = c.tags(stmt); err != nil {
+		return err
 	}
-	r.Position = eventstore.Position(stmt.ColumnInt64(0))
-	r.Append = eventstore.Position(stmt.ColumnInt64(1))
+	r.Position, r.Append = at, eventstore.Position(stmt.ColumnInt64(1))
 	r.Version = uint64(stmt.ColumnInt64(4))
 	r.Schema = stmt.ColumnInt(6)
 	r.RecordedAt = time.UnixMicro(stmt.ColumnInt64(7)).UTC()
 	meta, data := stmt.ColumnLen(9), stmt.ColumnLen(10)
-	both := make([]byte, meta+data)
+	both := c.bytes(meta + data)
 	if meta > 0 {
 		r.Meta = both[:meta:meta]
 		stmt.ColumnBytes(9, r.Meta)
 	}
 	r.Data = both[meta:]
 	stmt.ColumnBytes(10, r.Data)
-	return r, nil
+	return nil
 }
 
-// tags returns the tags of the row at which stmt stands.
-func tags(stmt *driver.Stmt) ([]string, error) {
-	if stmt.ColumnIsNull(colTags) {
+// bytes returns n bytes that nobody else has.
+func (c *conn) bytes(n int) []byte {
+	const share = 4 << 10
+	if n > share/4 {
+		return make([]byte, n)
+	}
+	if n > len(c.room) {
+		c.room = make([]byte, share)
+	}
+	b := c.room[:n:n]
+	c.room = c.room[n:]
+	return b
+}
+
+// tags returns the tags of the row at which stmt stands. They are the same few over
+// and over, so that those seen last are known by how they are written.
+func (c *conn) tags(stmt *driver.Stmt) ([]string, error) {
+	n := stmt.ColumnLen(colTags)
+	if n == 0 {
 		return nil, nil
 	}
-	text := stmt.ColumnText(colTags)
-	if simple := strings.TrimPrefix(text, `["`); len(simple) < len(text) && strings.HasSuffix(simple, `"]`) && strings.IndexByte(text, '\\') < 0 {
-		// Nearly always: nothing is escaped, so that a quote ends a tag.
-		tags := strings.Split(simple[:len(simple)-2], `","`)
-		if 2*len(tags) == strings.Count(text, `"`) && utf8.ValidString(text) {
-			return tags, nil
-		}
+	c.buf = slices.Grow(c.buf[:0], n)[:n]
+	stmt.ColumnBytes(colTags, c.buf)
+	if known, ok := c.tagLists[string(c.buf)]; ok {
+		return slices.Clone(known), nil // the caller may change his own
 	}
 	var tags []string
-	if err := json.Unmarshal([]byte(text), &tags); err != nil {
+	if err := json.Unmarshal(c.buf, &tags); err != nil {
 		return nil, damaged("tags of the event at position %d: %v", stmt.ColumnInt64(0), err)
 	}
-	return tags, nil
+	if len(c.tagLists) >= maxTagLists {
+		clear(c.tagLists)
+	}
+	c.tagLists[string(c.buf)] = tags
+	return slices.Clone(tags), nil
 }
 
 // hasAll reports whether the row at which stmt stands has all the tags wanted.
-func hasAll(stmt *driver.Stmt, wanted []string) (bool, error) {
-	found, err := tags(stmt)
+func (c *conn) hasAll(stmt *driver.Stmt, wanted []string) (bool, error) {
+	found, err := c.tags(stmt)
 	for _, tag := range wanted {
 		if !slices.Contains(found, tag) {
 			return false, err

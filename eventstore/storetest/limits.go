@@ -16,8 +16,10 @@ import (
 var limitClauses = []clause{
 	{says: "what is just within the limits is recorded", run: func(t testing.TB, s Suite) {
 		store := s.open(t)
-		for _, es := range limits(0) {
-			s.add(t, store, es)
+		for _, over := range []int{-1, 0} {
+			for _, es := range limits(over) {
+				s.add(t, store, es)
+			}
 		}
 	}},
 	{says: "what is just beyond a limit is refused as too large, and nothing is recorded", run: func(t testing.TB, s Suite) {

@@ -476,6 +476,20 @@ var mutants = []struct {
 			}
 		}
 	}},
+	{"leaves out schemas too where payloads alone are asked for", func(m *mutant) {
+		m.read = func(ctx context.Context, q eventstore.Query) iter.Seq2[eventstore.Recorded, error] {
+			return func(yield func(eventstore.Recorded, error) bool) {
+				for r, err := range m.Store.Read(ctx, q) {
+					if q.PayloadsOnly {
+						r.Tags, r.Meta, r.Schema = nil, nil, 0
+					}
+					if !yield(r, err) {
+						return
+					}
+				}
+			}
+		}
+	}},
 	{"reads once only", func(m *mutant) {
 		m.read = func(ctx context.Context, q eventstore.Query) iter.Seq2[eventstore.Recorded, error] {
 			done := false

@@ -27,6 +27,27 @@ var readClauses = []clause{
 			same(t, matching(all, q), s.read(t, store, q), fmt.Sprintf("%+v", q))
 		}
 	}},
+	{says: "a query for payloads alone selects the same events, which may lack tags and metadata and nothing else", run: func(t testing.TB, s Suite) {
+		store := s.open(t)
+		all := s.population(t, store)
+		for i, q := range queries() {
+			if i%5 > 0 && q.After == 0 {
+				continue
+			}
+			q.PayloadsOnly = true
+			want, got := matching(all, q), s.read(t, store, q)
+			require.Equal(t, len(want), len(got), "number of records of %+v", q)
+			for k := range got {
+				if len(got[k].Tags) == 0 {
+					got[k].Tags = want[k].Tags
+				}
+				if len(got[k].Meta) == 0 {
+					got[k].Meta = want[k].Meta
+				}
+			}
+			same(t, want, got, fmt.Sprintf("%+v", q))
+		}
+	}},
 	{says: "a prefix is literal", run: func(t testing.TB, s Suite) {
 		store := s.open(t)
 		var all []eventstore.Recorded

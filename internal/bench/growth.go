@@ -207,7 +207,10 @@ func (b *bench) growsAppends(stores [2]*sqlite.Store, works [2]*work) (row, erro
 		}
 		return nil
 	}, run(0), run(1))
-	return row{What: "append by 100"}.rates(n*events, took), err
+	if err != nil {
+		return row{}, err
+	}
+	return row{What: "append by 100"}.rates(n*events, took), nil
 }
 
 func (b *bench) growsLoads(stores [2]*sqlite.Store, sizes [2]int) (row, error) {
@@ -233,7 +236,10 @@ func (b *bench) growsLoads(stores [2]*sqlite.Store, sizes [2]int) (row, error) {
 		}
 	}
 	took, err := pair(b.pairs, func() error { return nil }, run(0), run(1))
-	return row{What: "load"}.rates(b.loads*perStream, took), err
+	if err != nil {
+		return row{}, err
+	}
+	return row{What: "load"}.rates(b.loads*perStream, took), nil
 }
 
 // growsScans compares events a second. The large file takes a minute, so three pairs

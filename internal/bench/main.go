@@ -49,7 +49,7 @@ type sizes struct {
 }
 
 var (
-	small = sizes{pairs: 7, appends: 400, crowd: 3_200, loads: 1_000, scan: 40_000, streams: 10_000, held: 100_000, large: 100_000}
+	small = sizes{pairs: 7, appends: 400, crowd: 12_800, loads: 1_000, scan: 40_000, streams: 10_000, held: 100_000, large: 100_000}
 	full  = sizes{pairs: 9, appends: 3_000, crowd: 32_000, loads: 10_000, scan: 1_000_000, streams: 1_000_000, held: 1_000_000, large: 10_000_000}
 )
 

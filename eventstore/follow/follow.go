@@ -197,6 +197,10 @@ func Start(store eventstore.Store, config Config, folds ...Declared) (*Follower,
 		done:     make(chan struct{}),
 	}
 	f.offers.nudge = make(chan struct{}, 1)
+	f.offers.next = func(after eventstore.Position) eventstore.Position { return after + 1 }
+	if spaced, ok := store.(eventstore.Spaced); ok {
+		f.offers.next = spaced.NextAppend
+	}
 	f.checkpoints, _ = store.(eventstore.Checkpoints)
 	f.close = sync.OnceValue(f.end)
 	if f.log == nil {

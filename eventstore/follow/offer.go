@@ -24,7 +24,8 @@ const waitAgain = 5 * time.Millisecond
 type offers struct {
 	mu     sync.Mutex
 	kept   [][]eventstore.Recorded
-	wanted eventstore.Position // somebody waits for it, and it may be in the log; 0 once that was read
+	next   func(after eventstore.Position) eventstore.Position // where an append that follows on it begins
+	wanted eventstore.Position                                 // somebody waits for it, and it may be in the log; 0 once that was read
 	nudge  chan struct{}
 }
 
@@ -123,9 +124,9 @@ func (o *offers) following(position eventstore.Position) []eventstore.Recorded {
 	for found := true; found && len(batch) < batchEvents; {
 		found = false
 		o.kept = slices.DeleteFunc(o.kept, func(records []eventstore.Recorded) bool {
-			if next := records[0].Position; next == position+1 {
+			if begins := records[0].Position; begins == o.next(position) {
 				batch, position, found = append(batch, records...), records[len(records)-1].Position, true
-			} else if next > position {
+			} else if begins > position {
 				return false
 			}
 			return true

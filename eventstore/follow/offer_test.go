@@ -182,6 +182,36 @@ func TestWhatIsOfferedToAnIdleFollowerIsThereAtOnce(t *testing.T) {
 	})
 }
 
+// spaced is a store whose appends begin at multiples of ten.
+type spaced struct{ deaf }
+
+func (spaced) NextAppend(after eventstore.Position) eventstore.Position { return (after/10 + 1) * 10 }
+
+// far returns records as a spaced store would have recorded them, as its nth append.
+func far(records []eventstore.Recorded, n int) []eventstore.Recorded {
+	for i := range records {
+		records[i].Position, records[i].Append = eventstore.Position(10*n+i), eventstore.Position(10*n)
+	}
+	return records
+}
+
+// Where appends do not follow each other without a gap, the store says which do.
+func TestAnOfferIsTakenWhereTheStoreSaysThatNothingLiesBetween(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		elsewhere := memory.New() // the log stays empty: only what is offered comes
+		f := start(t, spaced{deaf{memory.New()}}, follow.Config{}, saved("stock"))
+		for n := 1; n < 4; n++ {
+			synctest.Wait()
+			f.Offer(far(appendMoves(t, elsewhere, Moved{"a", 1}, Moved{"b", 2}), n))
+			require.EqualValues(t, 10*n+1, f.Status().Position)
+		}
+		synctest.Wait()
+		f.Offer(far(appendMoves(t, elsewhere, Moved{"a", 1}), 5))
+		require.EqualValues(t, 31, f.Status().Position, "the fourth append may lie between")
+		require.NoError(t, f.Close())
+	})
+}
+
 // A view sees one cut, also where what is offered comes from inside it.
 func TestAnOfferFromInsideAViewWaitsForItsEnd(t *testing.T) {
 	store := memory.New()

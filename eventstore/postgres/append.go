@@ -71,7 +71,8 @@ func (s *Store) AppendWith(ctx context.Context, events []eventstore.Event, also 
 // The transaction holds the streams, and holds back who reads the log, until it ends:
 // a savepoint that is rolled back takes its events with it, and no others. After an
 // error that is no eventstore.ErrConflict the transaction can only be rolled back.
-// Positions rise with appends, so do not let one wait for another transaction's.
+// Call Tell when it has committed: it wakes those who wait for events, who otherwise find
+// them by their poll, within half a second.
 func (s *Store) AppendTx(ctx context.Context, tx pgx.Tx, events []eventstore.Event, expect ...eventstore.Expect) ([]eventstore.Recorded, error) {
 	if err := eventstore.Validate(events, expect); err != nil {
 		return nil, err
@@ -403,6 +404,9 @@ func (s *Store) commit(ctx context.Context, c *pgx.Conn, t *transaction, begun f
 	// Once this is said it is committed, whatever becomes of the connection.
 	if err == nil && tag.String() == "COMMIT" {
 		_ = results.Close()
+		for i := range t.rows {
+			s.memo.keep(t.rows[i].Stream, t.rows[i].Version)
+		}
 		s.tell()
 		return nil
 	}
@@ -536,6 +540,9 @@ func (s *Store) onceWith(bound, ctx context.Context, c *pgx.Conn, a *appending) 
 		return doubtful(err)
 	case tag.String() != "COMMIT":
 		return fmt.Errorf("the server answers COMMIT with %s", tag)
+	}
+	for i := range a.records {
+		s.memo.keep(a.records[i].Stream, a.records[i].Version)
 	}
 	s.tell()
 	return nil

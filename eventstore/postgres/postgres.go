@@ -83,6 +83,7 @@ type Store struct {
 	queue   queue
 	bell    wake.Bell
 	watch   watch
+	memo    memo
 	closing sync.Once
 	done    chan struct{} // closed by Close
 	calls   calls
@@ -92,6 +93,8 @@ var (
 	_ eventstore.Store       = (*Store)(nil)
 	_ eventstore.Checkpoints = (*Store)(nil)
 	_ eventstore.Restorer    = (*Store)(nil)
+	_ eventstore.Recaller    = (*Store)(nil)
+	_ eventstore.Spaced      = (*Store)(nil)
 )
 
 // Option changes how a Store is opened.

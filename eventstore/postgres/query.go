@@ -100,6 +100,9 @@ func (p *plan) fillStream(ctx context.Context, page *page) error {
 		page.records = page.records[:len(page.records)-1]
 	}
 	p.at, p.last = at, last
+	if last > 0 {
+		p.s.memo.keep(p.q.Streams[0], uint64(last))
+	}
 	p.done = at >= last || all && len(page.records) < page.rows
 	return nil
 }

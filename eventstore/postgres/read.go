@@ -99,6 +99,9 @@ func (s *Store) Version(ctx context.Context, stream string) (version uint64, err
 	err = s.persist(ctx, "version", func(ctx context.Context) error {
 		return s.pool.QueryRow(ctx, s.sql.version, stream).Scan(&version)
 	})
+	if err == nil {
+		s.memo.keep(stream, version)
+	}
 	return version, err
 }
 

@@ -189,6 +189,10 @@ func (s *Store) hear(ctx context.Context, heard chan<- struct{}) error {
 // channel is on which appends are told. Stores in one database have one each.
 func (s *Store) channel() string { return "rollforward_" + s.schema }
 
+// Tell wakes those who wait, here and in other processes: for whoever has committed a
+// transaction with AppendTx.
+func (s *Store) Tell() { s.tell() }
+
 // tell wakes those who wait here, and tells other processes that something was
 // appended. A commit that carried the notice itself would have all such commits of the
 // database wait for each other; so it follows the commit, one for many. Where that

@@ -28,11 +28,11 @@ func suite(t *testing.T, options ...postgres.Option) storetest.Suite {
 	}
 }
 
-func TestTheStoreKeepsTheContract(t *testing.T) {
+func TestConformance(t *testing.T) {
 	both(t, func(t *testing.T, options ...postgres.Option) { suite(t, options...).Run(t) })
 }
 
-func TestTheStoreBehavesAsTheModelAtFullSize(t *testing.T) {
+func TestAgreesWithTheModelAtFullSize(t *testing.T) {
 	histories := 200
 	if race.Enabled {
 		histories = 20

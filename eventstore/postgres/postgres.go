@@ -69,6 +69,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rollforward/rollforward/eventstore"
@@ -110,12 +111,13 @@ type config struct {
 
 // hooks are for tests. The zero hooks do nothing.
 type hooks struct {
-	statements func(*statements)               // changes what is sent
-	step       func(name string)               // called before what it names
-	patience   int                             // tries of a call; 0: tries
-	configure  func(*pgxpool.Config)           // changes how connections are made
-	migrate    func(c *pgx.Conn, to int) error // called within a migration, before it commits
-	apart      bool                            // each append commits by itself
+	statements func(*statements)     // changes what is sent
+	step       func(name string)     // called before what it names
+	patience   int                   // tries of a call; 0: tries
+	configure  func(*pgxpool.Config) // changes how connections are made
+	apart      bool                  // each append commits by itself
+	migrations []string              // in place of those there are
+	unlocked   bool                  // who migrates does not wait for another who does
 }
 
 // WithSchema puts the store in another schema than "rollforward": lower-case letters,
@@ -154,13 +156,13 @@ func Open(ctx context.Context, connString string, options ...Option) (*Store, er
 	for _, option := range options {
 		option(&s.config)
 	}
-	if !identifier.MatchString(s.schema) {
-		return nil, fmt.Errorf("postgres: open: %w: schema %q: use lower-case letters, digits and underscores, at most 48, a letter first",
+	if !identifier.MatchString(s.schema) || strings.HasPrefix(s.schema, "pg_") {
+		return nil, fmt.Errorf("postgres: open: %w: schema %q: use lower-case letters, digits and underscores, at most 48, a letter first, and no pg_",
 			eventstore.ErrInvalid, s.schema)
 	}
 	pc, err := pgxpool.ParseConfig(connString)
 	if err != nil {
-		return nil, fmt.Errorf("postgres: open: %w: %w", eventstore.ErrInvalid, err)
+		return nil, fmt.Errorf("postgres: open: %w: %w", eventstore.ErrInvalid, unreadable(err))
 	}
 	if !strings.Contains(connString, "pool_max_conns") {
 		pc.MaxConns = connections
@@ -170,7 +172,7 @@ func Open(ctx context.Context, connString string, options ...Option) (*Store, er
 	if s.hooks.configure != nil {
 		s.hooks.configure(pc)
 	}
-	s.sql = newStatements(s.schema, s.serialized)
+	s.sql = newStatements(s.quoted(), s.serialized)
 	if s.hooks.statements != nil {
 		s.hooks.statements(&s.sql)
 	}
@@ -186,10 +188,27 @@ func Open(ctx context.Context, connString string, options ...Option) (*Store, er
 	return s, nil
 }
 
+// unreadable says what is wrong with a connection string and shows nothing of it: where
+// it cannot be read nobody knows which part is the password.
+func unreadable(err error) error {
+	var bad *pgconn.ParseConfigError
+	if !errors.As(err, &bad) {
+		return errors.New("the connection string cannot be read")
+	}
+	said := (&pgconn.ParseConfigError{}).Error() // what stands around the reason
+	bad.ConnString = ""
+	reason := strings.TrimPrefix(bad.Error(), strings.TrimSuffix(said, " "))
+	if cause := errors.Unwrap(bad); cause != nil {
+		reason = strings.TrimSuffix(reason, " ("+cause.Error()+")")
+	}
+	return fmt.Errorf("the connection string cannot be read: %s", strings.TrimSpace(reason))
+}
+
 // settle makes a connection what the statements need, whatever the database, the role
 // or the connection string say, and fails where it cannot.
 func settle(ctx context.Context, c *pgx.Conn) error {
 	_, err := c.Exec(ctx, `SELECT set_config('default_transaction_isolation', 'read committed', false),
+		set_config('default_transaction_read_only', 'off', false),
 		set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false),
 		set_config('plan_cache_mode', 'force_generic_plan', false),
 		set_config('client_encoding', 'UTF8', false),

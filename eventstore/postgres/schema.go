@@ -5,6 +5,8 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -19,6 +21,16 @@ var schema string
 // applied in a transaction with the note that it is.
 var migrations = []string{schema}
 
+func (c *config) migrations() []string {
+	if c.hooks.migrations != nil {
+		return c.hooks.migrations
+	}
+	return migrations
+}
+
+// quoted is the name of the schema as it stands in SQL, where some names mean something.
+func (c *config) quoted() string { return `"` + c.schema + `"` }
+
 // prove makes the schema where there is none, brings it to the latest format, and
 // refuses a server or a schema that cannot hold a store. It changes nothing it refuses.
 func (s *Store) prove(ctx context.Context) error {
@@ -30,12 +42,38 @@ func (s *Store) prove(ctx context.Context) error {
 	if err := s.proveServer(ctx, c.Conn()); err != nil {
 		return err
 	}
-	for {
-		done, err := s.migrate(ctx, c.Conn())
-		if done || err != nil {
+	for done := false; !done; {
+		if done, err = s.migrate(ctx, c.Conn()); err != nil {
 			return err
 		}
 	}
+	return s.proveParts(ctx, c.Conn())
+}
+
+var parts = regexp.MustCompile(`(?m)^CREATE (?:TABLE|SEQUENCE|INDEX|VIEW|FUNCTION|TRIGGER) (?:rollforward\.)?(\w+)`)
+
+// proveParts refuses a schema of which something was dropped, or a trigger switched off.
+func (s *Store) proveParts(ctx context.Context, c *pgx.Conn) error {
+	var names []string
+	for _, found := range parts.FindAllStringSubmatch(strings.Join(s.migrations(), "\n"), -1) {
+		names = append(names, found[1])
+	}
+	rows, err := c.Query(ctx, `SELECT relname::text FROM pg_class WHERE relnamespace = to_regnamespace($1)
+		UNION ALL SELECT proname::text FROM pg_proc WHERE pronamespace = to_regnamespace($1)
+		UNION ALL SELECT t.tgname::text FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid
+			WHERE c.relnamespace = to_regnamespace($1) AND t.tgenabled IN ('O', 'A')`, s.quoted())
+	if err != nil {
+		return err
+	}
+	there, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return err
+	}
+	names = slices.DeleteFunc(names, func(name string) bool { return slices.Contains(there, name) })
+	if len(names) > 0 {
+		return damaged("the schema %s lacks %s, or it is switched off", s.schema, strings.Join(names, ", "))
+	}
+	return nil
 }
 
 // proveServer refuses what is not a PostgreSQL that the store can trust.
@@ -83,36 +121,42 @@ func (s *Store) migrate(ctx context.Context, c *pgx.Conn) (done bool, err error)
 		if err != nil {
 			return err
 		}
-		if done = format == len(migrations); done {
+		if done = format == len(s.migrations()); done {
 			return nil
 		}
 		// Where it is to be done it is looked at again under a lock.
-		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended('rollforward migrates ' || $1, 0))", s.schema); err != nil {
-			return err
+		if !s.hooks.unlocked {
+			if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended('rollforward migrates ' || $1, 0))", s.schema); err != nil {
+				return err
+			}
 		}
 		if format, err = s.format(ctx, tx); err != nil {
 			return err
 		}
-		if done = format == len(migrations); done {
+		if done = format == len(s.migrations()); done {
 			return nil
 		}
 		if format == 0 {
-			if _, err := tx.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS "+s.schema); err != nil {
+			// Who may not make schemas may have been given one, which IF NOT EXISTS refuses too.
+			var there bool
+			if err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", s.schema).Scan(&there); err != nil {
 				return err
+			}
+			if !there {
+				if _, err := tx.Exec(ctx, "CREATE SCHEMA "+s.quoted()); err != nil {
+					return err
+				}
 			}
 		}
 		s.at("migrate")
 		// Many statements at once go by the simple protocol, which has no parameters.
-		if err := script(ctx, tx.Conn(), strings.ReplaceAll(migrations[format], "rollforward.", s.schema+".")); err != nil {
+		if err := script(ctx, tx.Conn(), strings.ReplaceAll(s.migrations()[format], "rollforward.", s.quoted()+".")); err != nil {
 			return err
 		}
 		if format++; format == 1 {
-			_, err = tx.Exec(ctx, "INSERT INTO "+s.schema+".store (format, serialized) VALUES ($1, $2)", format, s.serialized)
+			_, err = tx.Exec(ctx, "INSERT INTO "+s.quoted()+".store (format, serialized) VALUES ($1, $2)", format, s.serialized)
 		} else {
-			_, err = tx.Exec(ctx, "UPDATE "+s.schema+".store SET format = $1", format)
-		}
-		if err == nil && s.hooks.migrate != nil {
-			err = s.hooks.migrate(tx.Conn(), format)
+			_, err = tx.Exec(ctx, "UPDATE "+s.quoted()+".store SET format = $1", format)
 		}
 		return err
 	})
@@ -141,16 +185,16 @@ func (s *Store) format(ctx context.Context, tx pgx.Tx) (format int, err error) {
 		return 0, fmt.Errorf("%w: the schema %s has tables, and none of a store: give another name WithSchema", ErrForeign, s.schema)
 	}
 	var serialized bool
-	err = tx.QueryRow(ctx, "SELECT format, serialized FROM "+s.schema+".store").Scan(&format, &serialized)
+	err = tx.QueryRow(ctx, "SELECT format, serialized FROM "+s.quoted()+".store").Scan(&format, &serialized)
 	switch {
-	case code(err) == "42703":
+	case code(err) == "42703", errors.As(err, new(pgx.ScanArgError)):
 		return 0, fmt.Errorf("%w: the schema %s has a table \"store\" of another kind: give another name WithSchema", ErrForeign, s.schema)
 	case noRow(err):
 		return 0, damaged("the schema %s does not say which format it has", s.schema)
 	case err != nil:
 		return 0, err
-	case format > len(migrations):
-		return 0, fmt.Errorf("%w: the schema %s has format %d, this program knows up to %d: upgrade it", eventstore.ErrNewerFormat, s.schema, format, len(migrations))
+	case format > len(s.migrations()):
+		return 0, fmt.Errorf("%w: the schema %s has format %d, this program knows up to %d: upgrade it", eventstore.ErrNewerFormat, s.schema, format, len(s.migrations()))
 	case format < 1:
 		return 0, damaged("the schema %s has format %d, formats count from 1", s.schema, format)
 	case serialized != s.serialized:

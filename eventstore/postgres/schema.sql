@@ -177,10 +177,12 @@ CREATE TRIGGER event_tags_are_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON
   FOR EACH STATEMENT EXECUTE FUNCTION rollforward.refuse();
 
 -- For people: SELECT * FROM rollforward.history ORDER BY position DESC LIMIT 20
+-- Metadata with the sign \u0000 shows nothing: JSON has it, and PostgreSQL cannot.
 CREATE VIEW rollforward.history AS
 SELECT position, recorded_at, stream, version, type, schema,
-       meta::json ->> 'actor'   AS actor,
-       meta::json ->> 'reason'  AS reason,
-       meta::json ->> 'command' AS command,
+       m.meta ->> 'actor'   AS actor,
+       m.meta ->> 'reason'  AS reason,
+       m.meta ->> 'command' AS command,
        tags, data
-FROM rollforward.events;
+FROM rollforward.events AS e
+CROSS JOIN LATERAL (SELECT CASE WHEN strpos(e.meta, chr(92) || 'u0000') = 0 THEN e.meta::json END AS meta) AS m;

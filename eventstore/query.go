@@ -20,6 +20,11 @@ type Query struct {
 	// PayloadsOnly lets a store leave out Tags and Meta, which cost as much as the payload
 	// to copy: state is folded without them. A store may ignore it.
 	PayloadsOnly bool
+
+	// Lend lets a store lend Data, and Meta: they may be overwritten as soon as the next
+	// event is asked for, so that whoever keeps them clones them. It spares an allocation
+	// where events are decoded one by one. A store may ignore it.
+	Lend bool
 }
 
 // Validate returns an *InputError if q is outside the limits, else nil.

@@ -245,7 +245,7 @@ func (tx *Tx) history(stream string) ([]any, error) {
 	}
 	var history []any
 	version := uint64(0)
-	for r, err := range tx.store.Read(tx.ctx, Query{Streams: []string{stream}, PayloadsOnly: true}) {
+	for r, err := range tx.store.Read(tx.ctx, Query{Streams: []string{stream}, PayloadsOnly: true, Lend: true}) {
 		if err != nil {
 			return nil, err
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"iter"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -51,13 +52,18 @@ func (s *Store) Read(ctx context.Context, q eventstore.Query) iter.Seq2[eventsto
 			return
 		}
 		p := &plan{s: s, q: q, after: q.After}
+		if q.Lend {
+			buffer := lent.Get().(*[lentBytes]byte)
+			defer lent.Put(buffer)
+			p.d.lent = buffer[:]
+		}
 		page := page{rows: firstRows}
 		for read := 0; !p.done; page.grow() {
 			if q.Limit > 0 {
 				page.rows = min(page.rows, q.Limit-read)
 			}
 			err := s.persist(ctx, "read", func(ctx context.Context) error {
-				page.records, page.bytes = page.records[:0], 0 // this may run again
+				page.records, page.bytes, p.d.used = page.records[:0], 0, 0 // this may run again
 				return p.fill(ctx, &page)
 			})
 			if err != nil {
@@ -167,13 +173,21 @@ func (d *decoder) take(rows pgx.Rows, page *page, passed func(raw [][]byte, r *e
 	return true, rows.Err()
 }
 
+// lent are the bytes that no read lends now.
+var lent = sync.Pool{New: func() any { return new([lentBytes]byte) }}
+
 // decoder makes records of rows, in the server's binary format. Names that come again
 // are the same string.
 type decoder struct {
 	names map[string]string
 	tags  map[string][]string
 	room  []byte
+	lent  []byte // for bytes that are overwritten with the next page; nil: they are the consumer's
+	used  int    // of lent
 }
+
+// lentBytes is how much a read lends at a time.
+const lentBytes = 16 << 10
 
 const (
 	maxNames = 4096 // remembered by a decoder
@@ -233,8 +247,12 @@ func (d *decoder) name(b []byte) string {
 	return name
 }
 
-// bytes returns n bytes that nobody else has.
+// bytes returns n bytes that nobody else has, or that are lent.
 func (d *decoder) bytes(n int) []byte {
+	if n <= len(d.lent)-d.used {
+		d.used += n
+		return d.lent[d.used-n : d.used : d.used]
+	}
 	if n > share/4 {
 		return make([]byte, n)
 	}

@@ -488,7 +488,7 @@ func (c *conn) mark(typ, at int64) error {
 func (c *conn) known(id uuid.UUID) (r eventstore.Recorded, ok bool, err error) {
 	err = c.each(sqlByID, func(stmt *driver.Stmt) error {
 		ok = true
-		return c.record(stmt, stmt.ColumnInt64(colStream), eventstore.Position(stmt.ColumnInt64(colPosition)), &r)
+		return c.record(stmt, stmt.ColumnInt64(colStream), eventstore.Position(stmt.ColumnInt64(colPosition)), &r, &page{})
 	}, id[:])
 	return r, ok, err
 }

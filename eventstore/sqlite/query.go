@@ -268,7 +268,7 @@ func (p *plan) take(c *conn, stmt *driver.Stmt, at eventstore.Position, page *pa
 	n := len(page.records)
 	page.records = append(page.records, eventstore.Recorded{})
 	r := &page.records[n]
-	if err := c.record(stmt, stream, at, r); err != nil {
+	if err := c.record(stmt, stream, at, r, page); err != nil {
 		page.records = page.records[:n]
 		return err
 	}

@@ -25,6 +25,17 @@ type page struct {
 	rows    int // at most
 	bytes   int // of data and metadata
 	looked  int
+	lent    []byte // for bytes that are overwritten with the next page; nil: they are the consumer's
+	used    int    // of lent
+}
+
+// lend returns n bytes of those that are lent, while there are any.
+func (p *page) lend(n int) []byte {
+	if n > len(p.lent)-p.used {
+		return nil
+	}
+	p.used += n
+	return p.lent[p.used-n : p.used : p.used]
 }
 
 // full reports whether the read has to end.
@@ -43,22 +54,25 @@ func (s *Store) Read(ctx context.Context, q eventstore.Query) iter.Seq2[eventsto
 			return
 		}
 		// The consumer has copies of the records of a page when the next one is read.
-		buffer := pages.Get().(*[pageRows]eventstore.Recorded)
+		buffer := pages.Get().(*lentPage)
 		used := 0
 		defer func() {
-			clear(buffer[:used]) // what they refer to is not to be kept
+			clear(buffer.records[:used]) // what they refer to is not to be kept
 			pages.Put(buffer)
 		}()
 		var p *plan
 		for read := 0; p == nil || !p.done; {
-			page := page{rows: pageRows, records: buffer[:0]}
+			page := page{rows: pageRows, records: buffer.records[:0]}
+			if q.Lend {
+				page.lent = buffer.bytes[:]
+			}
 			if q.Limit > 0 {
 				page.rows = min(page.rows, q.Limit-read)
 			}
 			var err error
 			if p == nil && len(q.Streams) == 1 && q.After == 0 {
 				err = s.point(ctx, false, func(c *conn) (err error) {
-					page.records, page.bytes, page.looked = buffer[:0], 0, 0 // this may run again, too
+					page.records, page.bytes, page.looked, page.used = buffer.records[:0], 0, 0, 0 // this may run again, too
 					p, err = c.begins(q, &page)
 					return err
 				})
@@ -96,8 +110,14 @@ func (s *Store) Read(ctx context.Context, q eventstore.Query) iter.Seq2[eventsto
 	}
 }
 
-// pages are the records of pages that nobody reads.
-var pages = sync.Pool{New: func() any { return new([pageRows]eventstore.Recorded) }}
+// lentPage is what a page is made in.
+type lentPage struct {
+	records [pageRows]eventstore.Recorded
+	bytes   [16 << 10]byte
+}
+
+// pages are those that nobody reads.
+var pages = sync.Pool{New: func() any { return new(lentPage) }}
 
 // pointRows is how many events of a stream are read where they are looked up.
 const pointRows = 64
@@ -181,8 +201,9 @@ const (
 )
 
 // record copies the row at which stmt stands, of a stream by its key and at a position,
-// into r. Its bytes share an allocation with those of a few others, of 4 KiB.
-func (c *conn) record(stmt *driver.Stmt, stream int64, at eventstore.Position, r *eventstore.Recorded) (err error) {
+// into r. Its bytes are lent by the page, or share an allocation with those of a few
+// others, of 4 KiB.
+func (c *conn) record(stmt *driver.Stmt, stream int64, at eventstore.Position, r *eventstore.Recorded, page *page) (err error) {
 	if r.ID, err = id(stmt, 2); err != nil {
 		return err
 	}
@@ -200,7 +221,10 @@ func (c *conn) record(stmt *driver.Stmt, stream int64, at eventstore.Position, r
 	r.Schema = stmt.ColumnInt(6)
 	r.RecordedAt = time.UnixMicro(stmt.ColumnInt64(7)).UTC()
 	meta, data := stmt.ColumnLen(9), stmt.ColumnLen(10)
-	both := c.bytes(meta + data)
+	both := page.lend(meta + data)
+	if both == nil {
+		both = c.bytes(meta + data)
+	}
 	if meta > 0 {
 		r.Meta = both[:meta:meta]
 		stmt.ColumnBytes(9, r.Meta)

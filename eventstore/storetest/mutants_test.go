@@ -490,6 +490,20 @@ var mutants = []struct {
 			}
 		}
 	}},
+	{"overwrites what it lends before it is asked for the next event", func(m *mutant) {
+		m.read = func(ctx context.Context, q eventstore.Query) iter.Seq2[eventstore.Recorded, error] {
+			return func(yield func(eventstore.Recorded, error) bool) {
+				for r, err := range m.Store.Read(ctx, q) {
+					if q.Lend {
+						clear(r.Data)
+					}
+					if !yield(r, err) {
+						return
+					}
+				}
+			}
+		}
+	}},
 	{"reads once only", func(m *mutant) {
 		m.read = func(ctx context.Context, q eventstore.Query) iter.Seq2[eventstore.Recorded, error] {
 			done := false

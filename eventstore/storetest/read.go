@@ -48,6 +48,24 @@ var readClauses = []clause{
 			same(t, want, got, fmt.Sprintf("%+v", q))
 		}
 	}},
+	{says: "bytes that are lent are right until the next event is asked for", run: func(t testing.TB, s Suite) {
+		store := s.open(t)
+		all := s.population(t, store)
+		for i, q := range queries() {
+			if i%5 > 0 && q.After == 0 {
+				continue
+			}
+			q.Lend = true
+			want, n := matching(all, q), 0
+			for r, err := range store.Read(s.context(t), q) {
+				require.NoError(t, err)
+				require.Less(t, n, len(want), "%+v", q)
+				require.Empty(t, difference(want[n], r), "record %d of %+v", n, q)
+				n++
+			}
+			require.Len(t, want, n, "number of records of %+v", q)
+		}
+	}},
 	{says: "a prefix is literal", run: func(t testing.TB, s Suite) {
 		store := s.open(t)
 		var all []eventstore.Recorded

@@ -83,29 +83,15 @@ func (b *bench) appends(r row, slots, size, n int, way func(appender, []appended
 	if err != nil {
 		return nil, err
 	}
-	var appends []appended
 	ours, theirs := to(b.ctx, store), limitOf(limit)
 	// What is begun once is not measured: prepared statements, a log file that grows.
-	if appends, err = w.next(max(1, n/4)); err != nil {
-		return nil, err
-	}
-	if err := errors.Join(way(ours, appends), way(theirs, appends)); err != nil {
-		return nil, err
-	}
-	took, err := pair(b.pairs, func() (err error) {
-		appends, err = w.next(n)
-		return err
-	}, func() error { return way(ours, appends) }, func() error { return way(theirs, appends) })
-	if err != nil {
-		return nil, err
-	}
-	r.Unit = "events/s"
-	return []row{r.rates(n*size, took)}, nil
+	return b.measured(r, w, n, size,
+		func(appends []appended) error { return way(ours, appends) }, func(appends []appended) error { return way(theirs, appends) })
 }
 
 func alone(r *raw) appender { return r.append }
 
-func grouped64(r *raw) appender { return (&group{raw: r}).append }
+func grouped64(r *raw) appender { return (&group{all: r.all}).append }
 
 func (b *bench) append1() ([]row, error) {
 	return b.appends(row{What: "append: 1 writer, 1 event", Known: "5,600-6,300", Wanted: 0.90}, 50, 1, b.sizes.appends, inTurn, alone)

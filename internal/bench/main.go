@@ -56,10 +56,11 @@ var (
 // bench is one run.
 type bench struct {
 	sizes
-	ctx   context.Context
-	dir   string
-	files int
-	say   func(format string, args ...any) // progress
+	ctx      context.Context
+	dir      string
+	postgres string // connection string of a server; empty: it is left out
+	files    int
+	say      func(format string, args ...any) // progress
 }
 
 // path returns the name of a file that is not there yet.
@@ -82,6 +83,11 @@ var measurements = []struct {
 	{"streams", (*bench).manyStreams},
 	{"memory", (*bench).memory},
 	{"tenmillion", (*bench).tenMillion},
+	{"postgres-append1", (*bench).postgresAppend1},
+	{"postgres-append10", (*bench).postgresAppend10},
+	{"postgres-append64", (*bench).postgresAppend64},
+	{"postgres-fence", (*bench).fence},
+	{"postgres-reads", (*bench).postgresReads},
 }
 
 // errNotReached is what -strict makes of a row that is not reached.
@@ -91,11 +97,12 @@ var errNotReached = errors.New("a row is not reached")
 func command(ctx context.Context, args []string, out, log io.Writer) (err error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(log)
+	server := flags.String("postgres", os.Getenv("ROLLFORWARD_TEST_POSTGRES"), "`connection string` of the PostgreSQL server to be measured; by default from ROLLFORWARD_TEST_POSTGRES")
 	asJSON := flags.Bool("json", false, "print one object a line instead of the table")
 	fully := flags.Bool("full", false, "the sizes that are promised for: some minutes, and 12 GB with tenmillion")
 	flags.Bool("short", false, "small sizes, under a minute: what is done without -full")
 	strict := flags.Bool("strict", false, "exit with 1 if a row is not reached")
-	only := flags.String("run", "", "only measurements whose name matches this `regexp`: sync append1 append10 append64 load scan streams memory tenmillion")
+	only := flags.String("run", "", "only measurements whose name matches this `regexp`: sync append1 append10 append64 load scan streams memory tenmillion postgres-append1 postgres-append10 postgres-append64 postgres-fence postgres-reads")
 	dir := flags.String("dir", "", "a `folder` on the disk to be measured; the system's one for temporary files by default")
 	pairs := flags.Int("pairs", 0, "pairs a row, instead of 7 or with -full 9")
 	streams := flags.Int("streams", 0, "streams in the file that has many")
@@ -110,7 +117,7 @@ func command(ctx context.Context, args []string, out, log io.Writer) (err error)
 	if err != nil {
 		return err
 	}
-	b := &bench{sizes: small, ctx: ctx, say: func(format string, args ...any) { fmt.Fprintf(log, format+"\n", args...) }}
+	b := &bench{sizes: small, ctx: ctx, postgres: *server, say: func(format string, args ...any) { fmt.Fprintf(log, format+"\n", args...) }}
 	if *fully {
 		b.sizes = full
 	}

@@ -224,7 +224,7 @@ func (r *raw) key(known map[string]int64, add *driver.Stmt, name string) (int64,
 // append that has not come; an append that does not hold has written nothing when
 // that shows, so that no savepoint is needed.
 type group struct {
-	raw *raw
+	all func([]*waiting) // commits them, and sets their errors
 
 	mu     sync.Mutex
 	led    bool
@@ -268,7 +268,7 @@ func (g *group) append(events []eventstore.Event, expect eventstore.Expect) erro
 	g.mu.Unlock()
 
 	began := time.Now()
-	g.raw.all(append(batch, w))
+	g.all(append(batch, w))
 	took := time.Since(began)
 	for _, other := range batch {
 		other.wake <- struct{}{}

@@ -116,7 +116,7 @@ func TestAStoreReadsWhatTheGroupHasCommitted(t *testing.T) {
 	require.NoError(t, err)
 	appends, err := w.next(crowd * 30)
 	require.NoError(t, err)
-	g := &group{raw: limit}
+	g := &group{all: limit.all}
 	require.NoError(t, atOnce(g.append, appends))
 	require.ErrorIs(t, g.append(appends[0].events, appends[0].expect), errExpected)
 	require.Zero(t, len(g.queue))

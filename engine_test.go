@@ -23,13 +23,14 @@ import (
 	"github.com/rollforward/rollforward/eventstore/memory"
 	"github.com/rollforward/rollforward/eventstore/sqlite"
 	"github.com/rollforward/rollforward/internal/race"
+	"github.com/rollforward/rollforward/internal/storefor"
 )
 
 func TestMain(m *testing.M) {
 	if writer() {
 		return // this process is a child of a test
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(storefor.Tests{M: m})
 }
 
 var (

@@ -10,41 +10,42 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/rollforward/rollforward"
 	"github.com/rollforward/rollforward/change"
-	"github.com/rollforward/rollforward/eventstore/sqlite"
 	"github.com/rollforward/rollforward/internal/race"
+	"github.com/rollforward/rollforward/internal/storefor"
 )
 
-// With these a test binary is a process that raises changes on a file and prints
+// With these a test binary is a process that raises changes on a store and prints
 // their IDs.
 const (
-	envFile  = "ROLLFORWARD_TEST_RAISE_ON"
+	envPlace = "ROLLFORWARD_TEST_RAISE_ON"
 	envCount = "ROLLFORWARD_TEST_RAISE_COUNT"
 )
 
 // writer does what a child is to do, and reports whether this is one.
 func writer() bool {
-	path := os.Getenv(envFile)
-	if path == "" {
+	place := storefor.Place(os.Getenv(envPlace))
+	if place == "" {
 		return false
 	}
-	if err := raiseOn(path, os.Getenv(envCount)); err != nil {
+	if err := raiseOn(place, os.Getenv(envCount)); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	return true
 }
 
-func raiseOn(path, count string) error {
+func raiseOn(place storefor.Place, count string) error {
 	n, err := strconv.Atoi(count)
 	if err != nil {
 		return err
 	}
-	store, err := sqlite.Open(path)
+	store, err := place.Open(context.Background())
 	if err != nil {
 		return err
 	}
@@ -85,18 +86,27 @@ func raiseOn(path, count string) error {
 }
 
 func TestProcessesThatRaiseOnOneFileLeaveNoGapAtFullSize(t *testing.T) {
-	path := file(t)
 	each := 500
 	if race.Enabled {
 		each = 100
 	}
+	leaveNoGap(t, storefor.Asked(t, storefor.SQLite), each)
+}
+
+func TestProcessesThatRaiseOnOneDatabaseLeaveNoGap(t *testing.T) {
+	leaveNoGap(t, storefor.Postgres, 100)
+}
+
+func leaveNoGap(t *testing.T, kind storefor.Kind, each int) {
+	place := kind.Place(t)
+	begin := time.Now()
 	var mu sync.Mutex
 	ids := map[string]int{}
 	var children sync.WaitGroup
 	for range 2 {
 		children.Go(func() {
 			cmd := exec.Command(os.Args[0])
-			cmd.Env = append(os.Environ(), envFile+"="+path, fmt.Sprintf("%s=%d", envCount, each))
+			cmd.Env = append(os.Environ(), envPlace+"="+string(place), fmt.Sprintf("%s=%d", envCount, each))
 			out, err := cmd.Output()
 			if err != nil {
 				if exit, ok := err.(*exec.ExitError); ok {
@@ -117,7 +127,10 @@ func TestProcessesThatRaiseOnOneFileLeaveNoGapAtFullSize(t *testing.T) {
 	for n := 1; n <= 2*each; n++ {
 		require.Equal(t, 1, ids[fmt.Sprintf("CHG-%06d", n)], n)
 	}
-	store := openFile(t, path)
+	t.Logf("2 processes raised %d changes each on %s in %v", each, kind, time.Since(begin).Round(time.Millisecond))
+	store, err := place.Open(t.Context())
+	require.NoError(t, err)
+	defer func() { require.NoError(t, store.Close()) }()
 	version, err := store.Version(t.Context(), "register-CHG")
 	require.NoError(t, err)
 	require.EqualValues(t, 2*each, version)

@@ -17,8 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rollforward/rollforward/change"
-	"github.com/rollforward/rollforward/eventstore/memory"
 	"github.com/rollforward/rollforward/internal/race"
+	"github.com/rollforward/rollforward/internal/storefor"
 )
 
 // closers collects what is to be done at the end of a walk, which is no test of its
@@ -40,9 +40,9 @@ func (c *closers) close() {
 	}
 }
 
-// stroll makes a walk by a seed, without some guards, and returns what it found wrong,
+// stroll makes a walk by a seed on a store, without some guards, and returns what it found wrong,
 // nil if nothing. To some invariants it is deaf: their breach is not reported.
-func stroll(t testing.TB, seed uint64, without, deaf []string) (reached map[change.Kind]int, err error) {
+func stroll(t testing.TB, kind storefor.Kind, seed uint64, without, deaf []string) (reached map[change.Kind]int, err error) {
 	w := &walk{
 		random: rand.New(rand.NewPCG(seed, 7)), deaf: deaf, oracles: map[string]*oracle{}, unique: map[string]bool{},
 		events: map[string][]any{}, handed: map[string]handed{}, reached: map[change.Kind]int{},
@@ -62,7 +62,7 @@ func stroll(t testing.TB, seed uint64, without, deaf []string) (reached map[chan
 	}()
 	scope := &closers{TB: t}
 	defer scope.close()
-	w.house = open(scope, memory.New(), everybody, evaluating(words{}), judging(facing{}), knowing(directory))
+	w.house = open(scope, kind.New(scope), everybody, evaluating(words{}), judging(facing{}), knowing(directory))
 	w.registry = registry(scope)
 	change.Without(w.changes, without...)
 	w.estate()
@@ -94,7 +94,7 @@ func walks(t testing.TB, few, many int) int {
 
 // strolls makes walks with seeds from 1 on until one finds something, and returns
 // how many it took, and what kinds of phase they came to.
-func strolls(t testing.TB, n int, without, deaf []string) (took uint64, reached map[change.Kind]int, found error) {
+func strolls(t testing.TB, kind storefor.Kind, n int, without, deaf []string) (took uint64, reached map[change.Kind]int, found error) {
 	var next atomic.Uint64
 	var mu sync.Mutex
 	reached = map[change.Kind]int{}
@@ -109,7 +109,7 @@ func strolls(t testing.TB, n int, without, deaf []string) (took uint64, reached 
 				if done {
 					return
 				}
-				kinds, err := stroll(t, seed, without, deaf)
+				kinds, err := stroll(t, kind, seed, without, deaf)
 				mu.Lock()
 				for kind := range kinds {
 					reached[kind]++
@@ -128,25 +128,46 @@ func strolls(t testing.TB, n int, without, deaf []string) (took uint64, reached 
 // Random people send random commands to changes of random sound models. The walk
 // of one seed again: ROLLFORWARD_WALK=2428 go test -run RandomWalks ./change
 func TestRandomWalksBreakNoRuleAtFullSize(t *testing.T) {
+	kind := storefor.Asked(t, storefor.Memory)
 	if text := os.Getenv("ROLLFORWARD_WALK"); text != "" {
 		seed, err := strconv.ParseUint(text, 10, 64)
 		require.NoError(t, err)
-		_, err = stroll(t, seed, nil, nil)
+		_, err = stroll(t, kind, seed, nil, nil)
 		require.NoError(t, err)
 		return
 	}
 	n := walks(t, 150, 5_000)
 	begin := time.Now()
-	_, reached, found := strolls(t, n, nil, nil)
+	_, reached, found := strolls(t, kind, n, nil, nil)
 	require.NoError(t, found)
 	var shares []string
 	for _, kind := range []change.Kind{change.KindImplement, change.KindReview, change.KindClosed, change.KindCanceled} {
 		shares = append(shares, fmt.Sprintf("%s %d %%", kind, 100*reached[kind]/n))
 	}
-	t.Logf("%d walks from seed 1 in %v; came to %s", n, time.Since(begin).Round(time.Second), strings.Join(shares, ", "))
+	t.Logf("%d walks from seed 1 on %s in %v; came to %s", n, kind, time.Since(begin).Round(time.Second), strings.Join(shares, ", "))
 	for _, kind := range []change.Kind{change.KindImplement, change.KindReview, change.KindClosed, change.KindCanceled} {
 		require.Greater(t, reached[kind], n/10, "too few walks come to %s to prove anything", kind)
 	}
+}
+
+// The same walks where the log is on a server.
+func TestRandomWalksBreakNoRuleOnPostgreSQL(t *testing.T) {
+	n := 20
+	if race.Enabled {
+		n = 4
+	}
+	begin := time.Now()
+	_, reached, found := strolls(t, storefor.Postgres, n, nil, nil)
+	require.NoError(t, found)
+	t.Logf("%d walks from seed 1 on postgres in %v; came to %v", n, time.Since(begin).Round(time.Second), reached)
+	require.NotZero(t, reached[change.KindClosed]+reached[change.KindCanceled], "too few come to an end to prove anything")
+
+	// The control: a guard that is gone is noticed here as well.
+	took, _, found := strolls(t, storefor.Postgres, 300, []string{"stages-approved"}, nil)
+	var v violation
+	require.ErrorAs(t, found, &v)
+	require.Contains(t, []string{"stages approved", "authorisation"}, v.invariant)
+	t.Logf("without stages-approved, caught by walk %d: %s", took, v)
 }
 
 // Each guard is taken out, and an invariant that says what it is there for notices
@@ -184,7 +205,7 @@ func TestEveryGuardThatIsTakenOutIsCaughtAtFullSize(t *testing.T) {
 		guards = guards[:3]
 	}
 	for _, guard := range guards {
-		took, _, found := strolls(t, 3_000, []string{guard.name}, nil)
+		took, _, found := strolls(t, storefor.Memory, 3_000, []string{guard.name}, nil)
 		var v violation
 		if !errors.As(found, &v) {
 			t.Errorf("%-22s is not missed by any of 3000 walks", guard.name)
@@ -206,9 +227,9 @@ func TestWorkWithoutAuthorisationHasASecondLockAtFullSize(t *testing.T) {
 		n = 60
 	}
 	deaf := []string{"stages approved", "ways", "way out"}
-	_, _, found := strolls(t, n, []string{"stages-approved"}, deaf)
+	_, _, found := strolls(t, storefor.Memory, n, []string{"stages-approved"}, deaf)
 	require.NoError(t, found, "the second lock does not hold alone")
-	took, _, found := strolls(t, n, []string{"stages-approved", "authorized"}, deaf)
+	took, _, found := strolls(t, storefor.Memory, n, []string{"stages-approved", "authorized"}, deaf)
 	var v violation
 	require.ErrorAs(t, found, &v, "both locks are out, and none of %d walks began work without authorisation", n)
 	require.Equal(t, "authorisation", v.invariant)

@@ -18,10 +18,11 @@ import (
 	"github.com/rollforward/rollforward/eventstore/command"
 	"github.com/rollforward/rollforward/eventstore/follow"
 	"github.com/rollforward/rollforward/eventstore/memory"
+	"github.com/rollforward/rollforward/internal/storefor"
 	"github.com/rollforward/rollforward/release"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(storefor.Tests{M: m}) }
 
 // monday is when everything begins.
 var monday = time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)

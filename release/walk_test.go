@@ -14,7 +14,7 @@ import (
 	"github.com/rollforward/rollforward/change"
 	"github.com/rollforward/rollforward/cmdb"
 	"github.com/rollforward/rollforward/eventstore/command"
-	"github.com/rollforward/rollforward/eventstore/memory"
+	"github.com/rollforward/rollforward/internal/storefor"
 	"github.com/rollforward/rollforward/release"
 )
 
@@ -30,15 +30,15 @@ type walker struct {
 	counts   map[string]int // of what the log does not say
 }
 
-// walked makes a walk, without some guards. Three of four have the real calendar,
+// walked makes a walk on a store, without some guards. Three of four have the real calendar,
 // in the others one that is closed in every sixth hour.
-func walked(t testing.TB, seed uint64, steps int, without ...string) *walker {
+func walked(t testing.TB, kind storefor.Kind, seed uint64, steps int, without ...string) *walker {
 	few := func(_ *release.Config, d *command.Config) { d.RefusalsPerMinute = 1 }
 	calendar := scheduled
 	if seed%4 == 3 {
 		calendar = dated
 	}
-	h := openOn(t, memory.New(), calendar, few)
+	h := openOn(t, kind.New(t), calendar, few)
 	w := &walker{house: h, r: rand.New(rand.NewPCG(seed, 7)), counts: map[string]int{}}
 	w.clock.pass(time.Second) // no two commands at one moment: the oracle tells appends apart by it
 	h.estate(walkedEnvironments())

@@ -3,6 +3,7 @@ package release_test
 import (
 	"fmt"
 	"os"
+	"regexp"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -15,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rollforward/rollforward/internal/race"
+	"github.com/rollforward/rollforward/internal/storefor"
 )
 
 const steps = 110
@@ -40,7 +42,7 @@ func (s *stroller) close() {
 
 // stroll makes a walk and returns what the oracle has to say, with a guard taken
 // out if one is named.
-func stroll(t testing.TB, seed uint64, without ...string) (o *oracle, err error) {
+func stroll(t testing.TB, kind storefor.Kind, seed uint64, without ...string) (o *oracle, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			f, ok := v.(fault)
@@ -52,7 +54,7 @@ func stroll(t testing.TB, seed uint64, without ...string) (o *oracle, err error)
 	}()
 	s := &stroller{TB: t}
 	defer s.close()
-	w := walked(s, seed, steps, without...)
+	w := walked(s, kind, seed, steps, without...)
 	o = judged(w)
 	if len(without) == 0 && len(o.broken) > 0 {
 		if os.Getenv("ROLLFORWARD_WALK") != "" {
@@ -98,10 +100,11 @@ func strolls(n uint64, walk func(seed uint64) (stop bool)) uint64 {
 // holds after every append. ROLLFORWARD_WALKS=50000 walks for longer,
 // ROLLFORWARD_WALK=2133 makes the walk of one seed again.
 func TestRandomWalksKeepWhatIsPromisedAtFullSize(t *testing.T) {
+	kind := storefor.Asked(t, storefor.Memory)
 	if s := os.Getenv("ROLLFORWARD_WALK"); s != "" {
 		seed, err := strconv.ParseUint(s, 10, 64)
 		require.NoError(t, err)
-		o, err := stroll(t, seed)
+		o, err := stroll(t, kind, seed)
 		require.NoError(t, err)
 		t.Logf("%v", o.counts)
 		return
@@ -120,7 +123,7 @@ func TestRandomWalksKeepWhatIsPromisedAtFullSize(t *testing.T) {
 	var mu sync.Mutex
 	begin := time.Now()
 	strolls(uint64(walks), func(seed uint64) bool {
-		o, err := stroll(t, seed)
+		o, err := stroll(t, kind, seed)
 		mu.Lock()
 		defer mu.Unlock()
 		if err != nil {
@@ -132,7 +135,7 @@ func TestRandomWalksKeepWhatIsPromisedAtFullSize(t *testing.T) {
 	})
 	require.NoError(t, first)
 	n := seen.counts
-	t.Logf("%d walks from seed 0 in %v: %v", walks, time.Since(begin).Round(time.Second), n)
+	t.Logf("%d walks from seed 0 on %s in %v: %v", walks, kind, time.Since(begin).Round(time.Second), n)
 	asked := n["deployment judged"] + n["deployment refused by a window"]
 	t.Logf("deployments to production that somebody asked for: %d; met a window %d, of which refused by it %d, through by an override %d, by an acceptance %d",
 		asked, n["deployment met a window"]+n["deployment refused by a window"], n["deployment refused by a window"], n["deployment by override"], n["deployment by acceptance"])
@@ -148,6 +151,56 @@ func TestRandomWalksKeepWhatIsPromisedAtFullSize(t *testing.T) {
 	} {
 		require.GreaterOrEqual(t, n[what], least, "too few walks come to what is to be judged: %s", what)
 	}
+}
+
+// The same walks where the log is on a server record the same: what is decided depends
+// on no store.
+func TestRandomWalksRecordTheSameOnPostgreSQL(t *testing.T) {
+	walks := uint64(6)
+	if race.Enabled {
+		walks = 2
+	}
+	begin := time.Now()
+	events := 0
+	for seed := range walks {
+		there, here := recorded(t, storefor.Postgres, seed), recorded(t, storefor.Memory, seed)
+		for i := range min(len(there), len(here)) {
+			require.Equal(t, here[i], there[i], "seed %d, event %d", seed, i)
+		}
+		require.Len(t, there, len(here), "seed %d", seed)
+		events += len(here)
+	}
+	t.Logf("%d walks from seed 0 on postgres and in memory in %v: the same %d events", walks, time.Since(begin).Round(time.Second), events)
+
+	// The control: a guard that is gone is noticed here as well.
+	var broken []string
+	took := strolls(100, func(seed uint64) bool {
+		o, err := stroll(t, storefor.Postgres, seed, "gates")
+		if err != nil || o.broke("gate") {
+			broken = append(broken, fmt.Sprint(o.broken, err))
+			return true
+		}
+		return false
+	})
+	require.NotEmpty(t, broken)
+	require.Contains(t, broken[0], "gate:")
+	t.Logf("without gates, caught by walk %d", took)
+}
+
+// placed are the positions in events, and what is made of them.
+var placed = regexp.MustCompile(`"(graph_)?position":\d+|"digest":"[0-9a-f]{64}"`)
+
+// recorded makes a walk in which nothing is broken and returns the events that it
+// records, without their places in the log.
+func recorded(t testing.TB, kind storefor.Kind, seed uint64) (all []string) {
+	s := &stroller{TB: t}
+	defer s.close()
+	w := walked(s, kind, seed, steps)
+	require.Empty(t, judged(w).broken, "seed %d", seed)
+	for _, e := range w.log() {
+		all = append(all, fmt.Sprintf("%s %d %s %s", e.Stream, e.Version, e.Type, placed.ReplaceAll(e.Data, nil)))
+	}
+	return all
 }
 
 // guards are what is taken out, of the releases or of the almanac, and by which
@@ -172,7 +225,7 @@ func TestWalksNoticeAGuardThatIsGoneAtFullSize(t *testing.T) {
 		var mu sync.Mutex
 		said := map[uint64]string{}
 		took := strolls(most, func(seed uint64) bool {
-			o, err := stroll(t, seed, guard.name)
+			o, err := stroll(t, storefor.Memory, seed, guard.name)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {

@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,9 +24,8 @@ import (
 	"github.com/rollforward/rollforward/cmdb"
 	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/eventstore/command"
-	"github.com/rollforward/rollforward/eventstore/memory"
-	"github.com/rollforward/rollforward/eventstore/sqlite"
 	"github.com/rollforward/rollforward/internal/race"
+	"github.com/rollforward/rollforward/internal/storefor"
 )
 
 var strict = schedule.Rules{Strict: true}
@@ -154,8 +152,11 @@ func (c *counted) Read(ctx context.Context, q eventstore.Query) iter.Seq2[events
 }
 
 func TestNoTwoBookingsOverlap(t *testing.T) {
+	kind := storefor.Asked(t, storefor.Memory)
 	rapid.Check(t, func(r *rapid.T) {
-		h, end, err := wire(t.Context(), memory.New(), strict, func() time.Time { return monday })
+		store, gone := kind.Fresh(t)
+		defer func() { require.NoError(r, gone()) }()
+		h, end, err := wire(t.Context(), store, strict, func() time.Time { return monday })
 		require.NoError(r, err)
 		defer func() { require.NoError(r, end()) }()
 		h.t = t
@@ -223,10 +224,10 @@ func doubles(t require.TestingT, store eventstore.Store) []string {
 	return found
 }
 
-// With these a test binary is a process that books on a file and prints what came
+// With these a test binary is a process that books on a store and prints what came
 // of it: "won CHG-000001" or "lost CHG-000001", with the winner's ID.
 const (
-	envFile  = "ROLLFORWARD_TEST_BOOK_ON"
+	envPlace = "ROLLFORWARD_TEST_BOOK_ON"
 	envCount = "ROLLFORWARD_TEST_BOOK_COUNT"
 	envSeed  = "ROLLFORWARD_TEST_BOOK_SEED"
 	envBlind = "ROLLFORWARD_TEST_BOOK_BLIND"
@@ -234,11 +235,11 @@ const (
 
 // booker does what a child is to do, and reports whether this is one.
 func booker() bool {
-	path := os.Getenv(envFile)
-	if path == "" {
+	place := storefor.Place(os.Getenv(envPlace))
+	if place == "" {
 		return false
 	}
-	if err := bookOn(path); err != nil {
+	if err := bookOn(place); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -247,7 +248,7 @@ func booker() bool {
 
 const rooms = 20 // CIs that are fought for
 
-func bookOn(path string) error {
+func bookOn(place storefor.Place) error {
 	count, err := strconv.Atoi(os.Getenv(envCount))
 	if err != nil {
 		return err
@@ -256,7 +257,7 @@ func bookOn(path string) error {
 	if err != nil {
 		return err
 	}
-	store, err := sqlite.Open(path)
+	store, err := place.Open(context.Background())
 	if err != nil {
 		return err
 	}
@@ -311,17 +312,31 @@ func TestFourProcessesNeverBookOneRoomTwiceAtFullSize(t *testing.T) {
 	if race.Enabled {
 		attempts = 200
 	}
-	won, lost, store := fight(t, attempts, false)
+	neverTwice(t, storefor.Asked(t, storefor.SQLite), attempts)
+}
+
+func TestFourProcessesNeverBookOneRoomTwiceOnPostgreSQL(t *testing.T) {
+	attempts := 400
+	if race.Enabled {
+		attempts = 100
+	}
+	neverTwice(t, storefor.Postgres, attempts)
+}
+
+func neverTwice(t *testing.T, kind storefor.Kind, attempts int) {
+	begin := time.Now()
+	won, lost, store := fight(t, kind, attempts, false)
+	took := time.Since(begin).Round(time.Millisecond)
 	require.Equal(t, attempts, len(won)+len(lost))
 	require.Empty(t, doubles(t, store))
-	t.Logf("%d attempts of 4 processes on %d CIs: %d won, %d lost, 0 double bookings", attempts, rooms, len(won), len(lost))
+	t.Logf("%d attempts of 4 processes on %d CIs, on %s, in %v: %d won, %d lost, 0 double bookings", attempts, rooms, kind, took, len(won), len(lost))
 	require.NotEmpty(t, lost)
 	for _, id := range lost {
 		require.True(t, slices.Contains(won, id), "a loser was told of %q, which did not win", id)
 	}
 
 	// The control: where nobody books, there are double bookings.
-	_, _, store = fight(t, 200, true)
+	_, _, store = fight(t, kind, 200, true)
 	doubled := doubles(t, store)
 	t.Logf("with the bookings left out: 200 attempts, %d double bookings", len(doubled))
 	require.NotEmpty(t, doubled)
@@ -329,9 +344,9 @@ func TestFourProcessesNeverBookOneRoomTwiceAtFullSize(t *testing.T) {
 
 // fight lets four processes book, and returns the changes that won and, for each
 // that lost, the one that it was told of.
-func fight(t *testing.T, attempts int, blind bool) (won, lost []string, store *sqlite.Store) {
-	path := filepath.Join(t.TempDir(), "changes.db")
-	store, err := sqlite.Open(path)
+func fight(t *testing.T, kind storefor.Kind, attempts int, blind bool) (won, lost []string, store storefor.Store) {
+	place := kind.Place(t)
+	store, err := place.Open(t.Context())
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, store.Close()) })
 	h, end, err := wire(t.Context(), store, strict, time.Now)
@@ -348,7 +363,7 @@ func fight(t *testing.T, attempts int, blind bool) (won, lost []string, store *s
 	for child := range 4 {
 		children.Go(func() {
 			cmd := exec.Command(os.Args[0])
-			cmd.Env = append(os.Environ(), envFile+"="+path, fmt.Sprintf("%s=%d", envCount, attempts/4), fmt.Sprintf("%s=%d", envSeed, child))
+			cmd.Env = append(os.Environ(), envPlace+"="+string(place), fmt.Sprintf("%s=%d", envCount, attempts/4), fmt.Sprintf("%s=%d", envSeed, child))
 			if blind {
 				cmd.Env = append(cmd.Env, envBlind+"=1")
 			}

@@ -16,13 +16,14 @@ import (
 	"github.com/rollforward/rollforward/eventstore/command"
 	"github.com/rollforward/rollforward/eventstore/follow"
 	"github.com/rollforward/rollforward/eventstore/memory"
+	"github.com/rollforward/rollforward/internal/storefor"
 )
 
 func TestMain(m *testing.M) {
 	if booker() {
 		os.Exit(0)
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(storefor.Tests{M: m})
 }
 
 // monday is when everything begins.

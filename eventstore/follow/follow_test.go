@@ -21,9 +21,10 @@ import (
 	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/eventstore/follow"
 	"github.com/rollforward/rollforward/eventstore/memory"
+	"github.com/rollforward/rollforward/internal/storefor"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(storefor.Tests{M: m}) }
 
 // The domain of these tests: goods move between a store's items.
 

@@ -2,6 +2,7 @@ package follow_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"slices"
 	"testing"
@@ -14,16 +15,40 @@ import (
 
 	"github.com/rollforward/rollforward/eventstore/follow"
 	"github.com/rollforward/rollforward/eventstore/memory"
+	"github.com/rollforward/rollforward/internal/race"
+	"github.com/rollforward/rollforward/internal/storefor"
 )
 
 // Whatever happens to a follower, its folds end as plain folds of the log
 // without the events that were parked for them.
 func TestAnyHistoryOfAFollowerEndsInTheStateOfAPlainFold(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { rapid.Check(struct{ rapid.TB }{t}, anyHistory) }) // its pauses take no time
+	synctest.Test(t, func(t *testing.T) {
+		rapid.Check(struct{ rapid.TB }{t}, func(r *rapid.T) { anyHistory(r, memory.New()) })
+	}) // its pauses take no time
 }
 
-func anyHistory(t *rapid.T) {
-	store := memory.New()
+// Elsewhere the pauses are what they are. ROLLFORWARD_TEST_STORE=sqlite takes another
+// store.
+func TestAnyHistoryOfAFollowerEndsInTheStateOfAPlainFoldOnPostgreSQL(t *testing.T) {
+	kind := storefor.Asked(t, storefor.Postgres)
+	checks := flag.Lookup("rapid.checks")
+	asked := checks.Value.String()
+	if asked == checks.DefValue {
+		few := "12"
+		if race.Enabled {
+			few = "4"
+		}
+		require.NoError(t, checks.Value.Set(few))
+		defer func() { require.NoError(t, checks.Value.Set(asked)) }()
+	}
+	rapid.Check(t, func(r *rapid.T) {
+		store, end := kind.Fresh(t)
+		defer func() { require.NoError(r, end()) }()
+		anyHistory(r, store)
+	})
+}
+
+func anyHistory(t *rapid.T, store storefor.Store) {
 	names := []string{"stock", "ledger"}
 	without := map[string][]uuid.UUID{}
 	config := follow.Config{SnapshotEvery: rapid.IntRange(0, 12).Draw(t, "every")}

@@ -46,7 +46,9 @@ var arrows = map[string][]string{
 	"internal/wake":                       {},
 	"internal/bench":                      {"eventstore/..."},
 	"internal/pgtest":                     {},
+	"internal/pgtest/withpg":              {"internal/pgtest"},
 	"internal/race":                       {},
+	"internal/storefor":                   {"eventstore/...", "internal/pgtest"},
 	"internal/tally":                      {},
 	"internal/timing":                     {},
 	"internal/house":                      {},
@@ -131,7 +133,7 @@ func TestEveryRoomImportsOnlyWhatItMay(t *testing.T) {
 				require.True(t, strings.HasPrefix(from, "examples/") || from == "rollforwardtest", "%q imports the root, which only programs do", from)
 			}
 			if slices.Contains(engines, to) {
-				require.True(t, p.Name == "main" || from == "eventstore/spec" || from == "rollforwardtest", "%q names the store %q: only programs choose an engine", from, to)
+				require.True(t, p.Name == "main" || from == "eventstore/spec" || from == "internal/storefor" || from == "rollforwardtest", "%q names the store %q: only programs choose an engine", from, to)
 			}
 		}
 	}

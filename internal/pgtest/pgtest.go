@@ -90,6 +90,31 @@ var databases struct {
 // DatabaseOf is Database on another server than the shared one.
 func DatabaseOf(t testing.TB, dsn string) string {
 	t.Helper()
+	made, drop, err := newDatabase(dsn)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		if err := drop(); err != nil {
+			t.Logf("a database is left: %v", err)
+		}
+	})
+	return made
+}
+
+// Serve is Database for a program: an empty database of a server of its own, or of the
+// one that Variable names, and what ends both.
+func Serve() (dsn string, end func() error, err error) {
+	if given := os.Getenv(Variable); given != "" {
+		return newDatabase(given)
+	}
+	c, err := start()
+	if err != nil {
+		return "", nil, err
+	}
+	return c.DSN(), func() error { return errors.Join(c.Stop(syscall.SIGQUIT), os.RemoveAll(c.dir)) }, nil
+}
+
+// newDatabase makes an empty database.
+func newDatabase(dsn string) (made string, drop func() error, err error) {
 	databases.Lock()
 	databases.made++
 	name := fmt.Sprintf("rf_%d_%d", os.Getpid(), databases.made)
@@ -104,13 +129,15 @@ func DatabaseOf(t testing.TB, dsn string) string {
 		_, err = c.Exec(ctx, query)
 		return errors.Join(err, c.Close(ctx))
 	}
-	require.NoError(t, do("CREATE DATABASE "+name+" TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'"))
-	t.Cleanup(func() {
+	if err := do("CREATE DATABASE " + name + " TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'"); err != nil {
+		return "", nil, err
+	}
+	return with(dsn, name), func() error {
 		if err := do("DROP DATABASE " + name + " WITH (FORCE)"); err != nil {
-			t.Logf("the database %s is left: %v", name, err)
+			return fmt.Errorf("drop the database %s: %w", name, err)
 		}
-	})
-	return with(dsn, name)
+		return nil
+	}, nil
 }
 
 // with returns a connection string with another database.

@@ -91,7 +91,7 @@ func TestSeveralWhoMakeASchemaAtOnceMakeOne(t *testing.T) {
 			named := append(slices.Clone(options), postgres.WithSchema(fmt.Sprint("r", round)))
 			require.NoError(t, errors.Join(atOnce(t, dsn, n, func(int) []postgres.Option { return named })...), "round %d", round)
 			require.Len(t, readAll(t, open(t, dsn, named...), eventstore.Query{}), n)
-			require.Equal(t, 1, one[int](t, dsn, fmt.Sprintf("SELECT count(*) FROM r%d.store", round)))
+			require.Equal(t, 1, valueOf[int](t, dsn, fmt.Sprintf("SELECT count(*) FROM r%d.store", round)))
 		}
 	})
 }
@@ -114,7 +114,7 @@ func TestWithoutTheLockTwoWhoMakeASchemaCollide(t *testing.T) {
 // leaves reports what there is of a schema: its relations, functions and triggers.
 func leaves(t testing.TB, dsn, name string) int {
 	t.Helper()
-	return one[int](t, dsn, `SELECT (SELECT count(*) FROM pg_namespace WHERE nspname = $1) + (SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace($1))
+	return valueOf[int](t, dsn, `SELECT (SELECT count(*) FROM pg_namespace WHERE nspname = $1) + (SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace($1))
 		+ (SELECT count(*) FROM pg_proc WHERE pronamespace = to_regnamespace($1))`, name)
 }
 
@@ -218,7 +218,7 @@ func TestProgramsOfTwoVersionsAtOnceEndInTheLaterFormat(t *testing.T) {
 		}
 		require.ErrorIs(t, refused(t, dsn, name, older()), eventstore.ErrNewerFormat)
 		require.NoError(t, open(t, dsn, name, newer()).Close())
-		require.Equal(t, 1, one[int](t, dsn, fmt.Sprintf("SELECT count(*) FROM r%d.extra", round)), "the second step was done once")
+		require.Equal(t, 1, valueOf[int](t, dsn, fmt.Sprintf("SELECT count(*) FROM r%d.extra", round)), "the second step was done once")
 	}
 	t.Logf("of programs that know one format %d opened in time and %d were told that it is too late; seed %d", opened, told, seed)
 }

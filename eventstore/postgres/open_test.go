@@ -115,14 +115,14 @@ func TestASchemaOfSomebodyElseIsRefusedAndLeftAlone(t *testing.T) {
 		name := fmt.Sprint("foreign", i)
 		execute(t, dsn, "CREATE SCHEMA "+name, strings.ReplaceAll(statement, "NAME", name))
 		const left = "SELECT string_agg(relname::text || relkind::text, ' ' ORDER BY relname) FROM pg_class WHERE relnamespace = $1::regnamespace"
-		before := one[string](t, dsn, left, name)
+		before := valueOf[string](t, dsn, left, name)
 		err := refused(t, dsn, postgres.WithSchema(name))
 		if strings.Contains(statement, "(format text, serialized text)") && !strings.Contains(statement, "pdf") {
 			require.ErrorIs(t, err, eventstore.ErrDamaged, statement) // it says nothing at all
 		} else {
 			require.ErrorIs(t, err, postgres.ErrForeign, statement)
 		}
-		require.Equal(t, before, one[string](t, dsn, left, name), statement)
+		require.Equal(t, before, valueOf[string](t, dsn, left, name), statement)
 	}
 }
 
@@ -188,7 +188,7 @@ func TestAServerThatDoesNotSyncIsRefused(t *testing.T) {
 	c := pgtest.Start(t, "fsync=off")
 	both(t, func(t *testing.T, options ...postgres.Option) {
 		require.ErrorIs(t, refused(t, c.DSN(), options...), postgres.ErrDurability)
-		require.Zero(t, one[int](t, c.DSN(), "SELECT count(*) FROM pg_namespace WHERE nspname = 'rollforward'"), "nothing is made of what is refused")
+		require.Zero(t, valueOf[int](t, c.DSN(), "SELECT count(*) FROM pg_namespace WHERE nspname = 'rollforward'"), "nothing is made of what is refused")
 	})
 }
 
@@ -249,7 +249,7 @@ func TestAStandbyIsRefusedAsReadOnly(t *testing.T) {
 		require.ErrorContains(t, err, "connect to the primary")
 	})
 	// Promoted it is a primary, with all that was acknowledged before.
-	require.True(t, one[bool](t, standby.DSN(), "SELECT pg_promote()"))
+	require.True(t, valueOf[bool](t, standby.DSN(), "SELECT pg_promote()"))
 	promoted := open(t, standby.DSN())
 	require.Equal(t, records, readAll(t, promoted, eventstore.Query{}))
 	added, err := promoted.Append(t.Context(), []eventstore.Event{thing("s")}, eventstore.At("s", 1))
@@ -259,7 +259,7 @@ func TestAStandbyIsRefusedAsReadOnly(t *testing.T) {
 
 func TestARoleIsToldWhatItLacks(t *testing.T) {
 	dsn, role := pgtest.Database(t), fresh()
-	database := one[string](t, dsn, "SELECT current_database()::text")
+	database := valueOf[string](t, dsn, "SELECT current_database()::text")
 	execute(t, dsn, "CREATE ROLE "+role+" LOGIN")
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -329,7 +329,7 @@ func TestAServerThatShowsNoLocksGetsSerializedAppendsOrARefusal(t *testing.T) {
 			err := refused(t, dsn)
 			require.ErrorIs(t, err, postgres.ErrUnsupported)
 			require.ErrorContains(t, err, "use WithSerializedAppends")
-			require.Zero(t, one[int](t, dsn, "SELECT count(*) FROM pg_namespace WHERE nspname = 'rollforward'"), "nothing is made of what is refused")
+			require.Zero(t, valueOf[int](t, dsn, "SELECT count(*) FROM pg_namespace WHERE nspname = 'rollforward'"), "nothing is made of what is refused")
 			store := open(t, dsn, postgres.WithSerializedAppends())
 			records, err := store.Append(t.Context(), []eventstore.Event{thing("s", "a")}, eventstore.At("s", 0))
 			require.NoError(t, err)

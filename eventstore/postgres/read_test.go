@@ -84,8 +84,8 @@ func execute(t testing.TB, dsn string, statements ...string) {
 	require.NoError(t, c.Close(t.Context()))
 }
 
-// one returns the one value of the one row of a query.
-func one[T any](t testing.TB, dsn, query string, args ...any) (value T) {
+// valueOf returns the one value of the one row of a query.
+func valueOf[T any](t testing.TB, dsn, query string, args ...any) (value T) {
 	t.Helper()
 	c, err := pgx.Connect(t.Context(), dsn)
 	require.NoError(t, err)

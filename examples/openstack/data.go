@@ -87,8 +87,9 @@ func (t tally) total() int {
 func ci(series, deliverable string) string { return series + "/" + deliverable }
 
 // readHistory reads a folder. It fails where the folder or its table of changes
-// cannot be read; single rows and files that are broken are counted.
-func readHistory(folder string) (*history, error) {
+// cannot be read; single rows and files that are broken are counted. Unless most is 0 it
+// reads the first rows only, so many.
+func readHistory(folder string, most int) (*history, error) {
 	h := &history{skipped: tally{}, deliverables: map[string]deliverable{}, series: map[string]bool{}, files: tally{}}
 	root := os.DirFS(folder)
 	table, err := root.Open("release_changes.csv")
@@ -96,7 +97,7 @@ func readHistory(folder string) (*history, error) {
 		return nil, fmt.Errorf("read the history: %w", err)
 	}
 	defer table.Close()
-	if err := h.readTable(table); err != nil {
+	if err := h.readTable(table, most); err != nil {
 		return nil, fmt.Errorf("read the history: release_changes.csv: %w", err)
 	}
 	if err := h.eachYAML(root, "deliverables", h.readDeliverable); err != nil {
@@ -114,7 +115,7 @@ var columns = []string{
 
 // readTable reads the rows. A row is a line: a quote that is never closed breaks
 // that row and not the rest of the file.
-func (h *history) readTable(file fs.File) error {
+func (h *history) readTable(file fs.File, most int) error {
 	lines := bufio.NewScanner(file)
 	lines.Buffer(nil, 16<<20)
 	seen := map[string]bool{}
@@ -128,6 +129,9 @@ func (h *history) readTable(file fs.File) error {
 		}
 		if text == "" {
 			continue
+		}
+		if most > 0 && h.read == most {
+			break
 		}
 		h.read++
 		r, err := readRow(n, text)

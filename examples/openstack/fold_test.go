@@ -98,7 +98,7 @@ func shuffled(random *rand.Rand, log []eventstore.Recorded, window int) []events
 }
 
 func TestTheFoldsOfTheSmallHistoryAgreeWithItsLog(t *testing.T) {
-	h, err := readHistory(small(t))
+	h, err := readHistory(small(t), 0)
 	require.NoError(t, err)
 	a, store, c := newAgenda(h), memory.New(), &clock{}
 	c.follow(a.events[0].at)

@@ -4,6 +4,7 @@
 //
 //	go run ./examples/openstack -data DIR
 //	go run ./examples/openstack -data DIR -store sqlite:openstack.db
+//	go run ./examples/openstack -data DIR -store postgres:'host=db user=app dbname=openstack'
 //
 // DIR has release_changes.csv, one change per row; deliverables/SERIES/NAME.yaml,
 // what became of each deliverable of a series; and schedules/SERIES.yaml, the
@@ -15,8 +16,8 @@
 // at the end, and as of 20 dates of the past, is compared with its file.
 //
 // The page goes to the standard output, and is the same whenever the same history
-// is replayed; how long it took goes to the standard error. On a file that has the
-// history already nothing is appended.
+// is replayed; how long it took goes to the standard error. On a file or a database that
+// has the history already nothing is appended. -rows replays the first rows only.
 package main
 
 import (
@@ -33,6 +34,7 @@ import (
 	"github.com/rollforward/rollforward"
 	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/eventstore/memory"
+	"github.com/rollforward/rollforward/eventstore/postgres"
 	"github.com/rollforward/rollforward/eventstore/sqlite"
 )
 
@@ -57,14 +59,17 @@ func program() int {
 // options are what the command line says.
 type options struct {
 	data string // folder
-	file string // of SQLite; empty: in memory
+	rows int    // of the history, from the first; 0: all
+	file string // of SQLite
+	dsn  string // of PostgreSQL; both empty: in memory
 }
 
 func parse(args []string, errs io.Writer) (o options, err error) {
 	flags := flag.NewFlagSet("openstack", flag.ContinueOnError)
 	flags.SetOutput(errs)
 	flags.StringVar(&o.data, "data", "", "folder of the history: release_changes.csv, deliverables, schedules")
-	store := flags.String("store", "memory", "memory, or sqlite:FILE")
+	flags.IntVar(&o.rows, "rows", 0, "how many rows of the history, from the first; 0 for all")
+	store := flags.String("store", "memory", "memory, sqlite:FILE or postgres:DSN, where DSN is a connection string")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
@@ -74,18 +79,38 @@ func parse(args []string, errs io.Writer) (o options, err error) {
 	if o.data == "" {
 		return o, errors.New("say where the history is: -data DIR")
 	}
-	if file, ok := strings.CutPrefix(*store, "sqlite:"); ok && file != "" {
-		o.file = file
-	} else if *store != "memory" {
-		return o, fmt.Errorf("-store is memory or sqlite:FILE, not %q", *store)
+	if o.rows < 0 {
+		return o, fmt.Errorf("-rows is 0 or more, not %d", o.rows)
+	}
+	kind, where, colon := strings.Cut(*store, ":")
+	switch {
+	case kind == "memory" && !colon:
+	case kind == "sqlite" && where != "":
+		o.file = where
+	case kind == "postgres" && strings.HasPrefix(where, "//"): // a URL says it itself
+		o.dsn = *store
+	case kind == "postgres" && where != "":
+		o.dsn = where
+	default: // there may be a password behind the colon
+		return o, fmt.Errorf("-store is memory, sqlite:FILE or postgres:DSN, not %q", kind)
 	}
 	return o, nil
+}
+
+func (o options) open(ctx context.Context) (eventstore.Store, error) {
+	switch {
+	case o.file != "":
+		return sqlite.Open(o.file)
+	case o.dsn != "":
+		return postgres.Open(ctx, o.dsn)
+	}
+	return memory.New(), nil
 }
 
 // play replays the history on a store and prints the page to out, and how long it
 // took to errs.
 func play(ctx context.Context, o options, out, errs io.Writer) (err error) {
-	h, err := readHistory(o.data)
+	h, err := readHistory(o.data, o.rows)
 	if err != nil {
 		return err
 	}
@@ -93,11 +118,9 @@ func play(ctx context.Context, o options, out, errs io.Writer) (err error) {
 	if len(a.events) == 0 {
 		return errors.New("no row of the history can be used")
 	}
-	var store eventstore.Store = memory.New()
-	if o.file != "" {
-		if store, err = sqlite.Open(o.file); err != nil {
-			return err
-		}
+	store, err := o.open(ctx)
+	if err != nil {
+		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	return onStore(ctx, store, h, a, o.file, out, errs)

@@ -10,10 +10,15 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/rogpeppe/go-internal/txtar"
 	"github.com/stretchr/testify/require"
+
+	"github.com/rollforward/rollforward/internal/pgtest"
+	"github.com/rollforward/rollforward/internal/storefor"
 )
 
 // The program runs as one of the commands of the scripts below.
-func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"openstack": main}) }
+func TestMain(m *testing.M) {
+	testscript.Main(storefor.Tests{M: m}, map[string]func(){"openstack": main})
+}
 
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: filepath.Join("testdata", "script"), Setup: func(env *testscript.Env) error {
@@ -84,4 +89,16 @@ func TestAFileBesideTheLogIsNotOverwritten(t *testing.T) {
 	kept, err := os.ReadFile(file + ".driver")
 	require.NoError(t, err)
 	require.Equal(t, "somebody's", string(kept))
+}
+
+func TestADatabaseGivesTheSamePageAndASecondRunAppendsNothing(t *testing.T) {
+	data := small(t)
+	inMemory, _ := played(t, options{data: data})
+	dsn := pgtest.Database(t)
+	first, errs := played(t, options{data: data, dsn: dsn})
+	require.Contains(t, errs, "events/s")
+	require.Equal(t, inMemory, first)
+	second, errs := played(t, options{data: data, dsn: dsn})
+	require.Equal(t, first, second)
+	require.Contains(t, errs, "nothing was appended")
 }

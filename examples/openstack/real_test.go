@@ -192,7 +192,7 @@ func cutHistory(h *history, rows int) {
 
 func TestTheRealHistoryEndsWhereItsFilesSayAtFullSize(t *testing.T) {
 	folder := realHistory(t)
-	h, err := readHistory(folder)
+	h, err := readHistory(folder, 0)
 	require.NoError(t, err)
 	require.Empty(t, h.skipped)
 	require.Empty(t, h.files)

@@ -3,6 +3,12 @@
 //
 //	go run ./examples/quickstart
 //
+// or on another store, which must be empty:
+//
+//	go run ./examples/quickstart -store sqlite:changes.db
+//	go run ./examples/quickstart -store postgres:'host=db user=app dbname=changes'
+//	go run ./examples/quickstart -store memory
+//
 // It shows what hangs on the database, what the risk is and why, a freeze that is
 // in the way and the slot that is free, an approval that is refused and one that is
 // given, an edit that voids it, the work and its review; a release that goes
@@ -13,6 +19,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -24,12 +32,16 @@ import (
 	"github.com/rollforward/rollforward/change/risk"
 	"github.com/rollforward/rollforward/change/schedule"
 	"github.com/rollforward/rollforward/cmdb"
+	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/eventstore/command"
-	"github.com/rollforward/rollforward/eventstore/sqlite"
 )
 
 func main() {
-	if err := run(context.Background(), os.Stdout); err != nil {
+	err := run(context.Background(), os.Args[1:], os.Stdout, os.Stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "quickstart:", err)
 		os.Exit(1)
 	}
@@ -55,45 +67,56 @@ var roles = command.Roles{
 	"frank": {command.ReleaseManager},
 }
 
-func run(ctx context.Context, out io.Writer) error {
+func run(ctx context.Context, args []string, out, errs io.Writer) error {
+	place, err := parse(args, errs)
+	if err != nil {
+		return err
+	}
+	if place != nil {
+		return play(ctx, out, place)
+	}
 	folder, err := os.MkdirTemp("", "rollforward")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(folder)
-	return play(ctx, out, filepath.Join(folder, "changes.db"))
+	return play(ctx, out, file(filepath.Join(folder, "changes.db")))
 }
 
-// play tells the story on a file, which it closes once and opens again.
-func play(ctx context.Context, out io.Writer, file string) (err error) {
-	story := &story{page: newPage(out), now: time.Date(2026, 3, 5, 9, 0, 0, 0, time.UTC)} // a Thursday
+// play tells the story on a store, which it closes once and opens again.
+func play(ctx context.Context, out io.Writer, place *place) (err error) {
+	story := &story{page: newPage(out), place: place, now: time.Date(2026, 3, 5, 9, 0, 0, 0, time.UTC)} // a Thursday
 
 	var id string
-	if err := story.open(ctx, file, func() error {
+	if err := story.open(ctx, func() error {
+		if err := story.begin(ctx); err != nil {
+			return err
+		}
 		id, err = story.tell(ctx)
 		return err
 	}); err != nil {
 		return err
 	}
-	return story.open(ctx, file, func() error { return story.again(ctx, id) })
+	return story.open(ctx, func() error { return story.again(ctx, id) })
 }
 
 // story is an engine, a clock that is moved by hand, and a page to write on.
 type story struct {
 	*page
 	*rollforward.Engine
+	place  *place
+	store  eventstore.Store // while it is open
 	now    time.Time
-	before change.Change // as it was when the file was closed
+	before change.Change // as it was when the store was closed
 }
 
-// open runs part of the story on the file and closes it.
-func (s *story) open(ctx context.Context, file string, part func() error) error {
-	store, err := sqlite.Open(file)
-	if err != nil {
+// open runs part of the story on the store and closes it.
+func (s *story) open(ctx context.Context, part func() error) (err error) {
+	if s.store, err = s.place.open(ctx); err != nil {
 		return err
 	}
-	defer store.Close()
-	s.Engine, err = rollforward.Open(ctx, store, rollforward.Config{
+	defer s.store.Close()
+	s.Engine, err = rollforward.Open(ctx, s.store, rollforward.Config{
 		Authorizer: roles,
 		Risk:       risk.Max(risk.LeadTime(24*time.Hour), risk.BlastRadius()),
 		Clock:      func() time.Time { return s.now },
@@ -105,6 +128,23 @@ func (s *story) open(ctx context.Context, file string, part func() error) error 
 		return fmt.Errorf("%w (%v)", err, s.Engine.Close())
 	}
 	return s.Engine.Close()
+}
+
+// begin fails on a store where something was done already: the story would go on
+// otherwise than it is told.
+func (s *story) begin(ctx context.Context) error {
+	done, err := s.Changes.List(ctx, change.Filter{})
+	if err != nil {
+		return err
+	}
+	items, err := s.CMDB.List(ctx, cmdb.Filter{})
+	if err != nil {
+		return err
+	}
+	if len(done)+len(items) > 0 {
+		return fmt.Errorf("the %s has %d changes and %d CIs already: choose an empty one", s.place.noun, len(done), len(items))
+	}
+	return nil
 }
 
 func (s *story) tell(ctx context.Context) (string, error) {
@@ -350,9 +390,9 @@ func (s *story) trail(ctx context.Context, id string) error {
 	return nil
 }
 
-// again shows that the file holds the same.
+// again shows that the store holds the same.
 func (s *story) again(ctx context.Context, id string) error {
-	s.heading("The file, closed and opened again")
+	s.heading("The " + s.place.noun + ", closed and opened again")
 	c, err := s.Changes.Get(ctx, id)
 	if err != nil {
 		return err
@@ -369,6 +409,15 @@ func (s *story) again(ctx context.Context, id string) error {
 		return err
 	}
 	s.yes("%s is %s at version %d, db-01 has version %s", c.ID, c.Phase, c.Version, db.Attributes["version"])
-	s.yes("%d folds are what the log of %d positions gives", len(verified.Folds), verified.Position)
+	events := 0 // a store may leave positions out
+	for r, err := range s.store.Read(ctx, eventstore.Query{}) {
+		if err != nil {
+			return err
+		}
+		if r.Position <= verified.Position {
+			events++
+		}
+	}
+	s.yes("%d folds are what the log of %d positions gives", len(verified.Folds), events)
 	return nil
 }

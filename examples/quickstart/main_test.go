@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"flag"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -20,6 +22,8 @@ import (
 	"github.com/rollforward/rollforward/eventstore/command"
 	"github.com/rollforward/rollforward/eventstore/follow"
 	"github.com/rollforward/rollforward/eventstore/sqlite"
+	"github.com/rollforward/rollforward/internal/pgtest"
+	"github.com/rollforward/rollforward/internal/storefor"
 	"github.com/rollforward/rollforward/release"
 )
 
@@ -27,15 +31,15 @@ var update = flag.Bool("update", false, "write testdata/quickstart.txt anew")
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(storefor.Tests{M: m})
 }
 
 // played plays the story on a file and returns what it printed.
-func played(t *testing.T) (file, printed string) {
-	file = filepath.Join(t.TempDir(), "changes.db")
+func played(t *testing.T) (name, printed string) {
+	name = filepath.Join(t.TempDir(), "changes.db")
 	var out bytes.Buffer
-	require.NoError(t, play(context.Background(), &out, file))
-	return file, out.String()
+	require.NoError(t, play(context.Background(), &out, file(name)))
+	return name, out.String()
 }
 
 func TestTheQuickstartTellsTheWholeStory(t *testing.T) {
@@ -50,6 +54,38 @@ func TestTheQuickstartTellsTheWholeStory(t *testing.T) {
 	require.NotContains(t, printed, "\x1b", "colour is for terminals")
 }
 
+// The log on another store tells the same.
+func TestTheStoryIsTheSameOnEveryStore(t *testing.T) {
+	golden, err := os.ReadFile(filepath.Join("testdata", "quickstart.txt"))
+	require.NoError(t, err)
+	for store, noun := range map[string]string{
+		"sqlite:" + filepath.Join(t.TempDir(), "changes.db"): "file",
+		"postgres:" + pgtest.Database(t):                     "database",
+		"memory":                                             "engine",
+	} {
+		t.Run(noun, func(t *testing.T) {
+			var out bytes.Buffer
+			require.NoError(t, run(t.Context(), []string{"-store", store}, &out, io.Discard))
+			require.Equal(t, strings.Replace(string(golden), "The file, closed", "The "+noun+", closed", 1), out.String())
+			if store == "memory" {
+				return
+			}
+			err := run(t.Context(), []string{"-store", store}, &out, io.Discard)
+			require.ErrorContains(t, err, "the "+noun+" has 3 changes and")
+			require.ErrorContains(t, err, "choose an empty one")
+		})
+	}
+}
+
+func TestAStoreThatIsNoneIsRefused(t *testing.T) {
+	for _, store := range []string{"postgres", "postgres:", "sqlite:", "memory:x", "mysql://app:secret@db/log"} {
+		err := run(t.Context(), []string{"-store", store}, io.Discard, io.Discard)
+		require.ErrorContains(t, err, "-store is memory, sqlite:FILE or postgres:DSN", store)
+		require.NotContains(t, err.Error(), "secret")
+	}
+	require.ErrorContains(t, run(t.Context(), []string{"memory"}, io.Discard, io.Discard), "no arguments")
+}
+
 func TestATerminalGetsColour(t *testing.T) {
 	var out bytes.Buffer
 	p := &page{out: &out, colour: true}
@@ -61,8 +97,8 @@ func TestATerminalGetsColour(t *testing.T) {
 // The CMDB is the same graph when the events of the story reach it several times
 // and out of order, within a window of 50.
 func TestTheGraphOfTheStoryIsTheSameInAnyOrder(t *testing.T) {
-	file, _ := played(t)
-	store, err := sqlite.Open(file)
+	name, _ := played(t)
+	store, err := sqlite.Open(name)
 	require.NoError(t, err)
 	defer store.Close()
 	registry, err := eventstore.NewRegistry(slices.Concat(command.Types(), cmdb.Types(), change.Types(), schedule.Types(), release.Types(), follow.Types())...)

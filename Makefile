@@ -5,21 +5,27 @@ SHELL       := /bin/bash
 
 GO          ?= go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
-SHOWN       := FullSize|ProcessesThat|TheHarness|ThePowerHarness
+SHOWN       := FullSize|OnPostgreSQL|OneDatabase|ProcessesThat|TheHarness|ThePowerHarness
 FUZZTIME    ?= 10s
 
-.PHONY: test lint bench benchmarks fuzz matrix
+.PHONY: test tools lint bench benchmarks fuzz matrix
 
 # All tests under the race detector, then those of full size without it: the
 # detector makes single-threaded work ten times slower and finds nothing there.
 # The race detector needs a C compiler; the history view is tried in the shell;
 # power cuts and failing disks are made from what strace sees and does.
+# PostgreSQL is tested on a server that the tests start, or on the one that
+# ROLLFORWARD_TEST_POSTGRES names.
 # What the second run needs is compiled beside the first, where that leaves time.
-test:
-	@.ci/need gcc=gcc /usr/include/stdlib.h=libc6-dev sqlite3=sqlite3 strace=strace
+test: tools
 	nice -n 19 $(GO) test -vet=off -run '^$$' ./... >/dev/null & \
 	$(GO) test -race -vet=off -count=1 -json ./... | $(GO) run ./internal/tally -show '$(SHOWN)'; status=$$?; wait; exit $$status
 	$(GO) test -vet=off -count=1 -run FullSize -json ./... | $(GO) run ./internal/tally -show '$(SHOWN)'
+
+# What the tests need is installed, or named.
+tools:
+	@.ci/need gcc=gcc /usr/include/stdlib.h=libc6-dev sqlite3=sqlite3 strace=strace \
+		$(if $(ROLLFORWARD_TEST_POSTGRES),,'initdb|/usr/lib/postgresql/*/bin/initdb=postgresql')
 
 # S1016 would have a command converted to its event: they are alike by chance,
 # and an event must not change because a command does.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -244,8 +245,8 @@ func replay(records []eventstore.Recorded) iter.Seq2[eventstore.Recorded, error]
 	}
 }
 
-// found makes histories until a check finds one wrong.
-func found(t *testing.T, g *ground, wrap wrapping, wrong func(figures *historyFigures, h *history) bool) {
+// found makes histories until a check finds one wrong, and returns it.
+func found(t *testing.T, g *ground, wrap wrapping, wrong func(figures *historyFigures, h *history) bool) *history {
 	t.Helper()
 	seed := uint64(historySetting(t, historySeedVariable, rand.IntN(1<<31)))
 	var figures historyFigures
@@ -253,10 +254,11 @@ func found(t *testing.T, g *ground, wrap wrapping, wrong func(figures *historyFi
 		h := makeHistory(t, g, seed+uint64(i), false, wrap)
 		if wrong(&figures, h) {
 			t.Logf("found in history %d, of %d operations; seed %d", i+1, len(h.operations()), seed)
-			return
+			return h
 		}
 	}
 	require.Fail(t, "the fault was not found", "%v; seed %d", &figures, seed)
+	return nil
 }
 
 func notLinear(figures *historyFigures, h *history) bool { return figures.add(h) == porcupine.Illegal }
@@ -295,7 +297,13 @@ func TestHistoriesShowThatStreamsAreNotLocked(t *testing.T) {
 	// Two events of one version are kept out by the index all the same; what is left is
 	// that a stream which is checked moves on before the append is there.
 	redefine(t, g, "reserve", "PERFORM pg_advisory_xact_lock(key)", "PERFORM key", "NOT pg_try_advisory_xact_lock(", "name = '' AND 0 = (")
-	found(t, g, nil, notLinear)
+	h := found(t, g, nil, notLinear)
+
+	path, text := h.draw(t)
+	drawn, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Contains(t, string(drawn), "conflict")
+	require.Equal(t, len(h.operations()), strings.Count(text, "\n"))
 }
 
 func TestHistoriesShowThatTheLogIsReadWithoutTheFence(t *testing.T) {

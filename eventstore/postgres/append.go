@@ -421,7 +421,7 @@ func (s *Store) commit(ctx context.Context, c *pgx.Conn, t *transaction, begun f
 // what happened, unless the server itself said that a statement failed.
 func doubtful(err error) error {
 	var told *pgconn.PgError
-	if errors.As(err, &told) && told.Severity == "ERROR" {
+	if errors.As(err, &told) && told.SeverityUnlocalized == "ERROR" {
 		return err
 	}
 	return uncertain{err}
@@ -458,9 +458,16 @@ func (s *Store) alone(bound, ctx context.Context, a *appending, doubt bool) erro
 	for failures := 1; ; failures++ {
 		err := s.once(bound, ctx, a)
 		var unknown uncertain
+		var told *eventstore.AppendError
 		switch {
 		case err == nil:
 			return nil
+		case errors.As(err, &told):
+			// It was looked up, and what the caller's part says is not tried again.
+			if over := ended(bound); over != nil && !errors.Is(err, over) {
+				err = errors.Join(over, err)
+			}
+			return err
 		case errors.As(err, &unknown):
 			doubt, a.careful = true, true
 		case code(err) == codeUnique && !a.careful:
@@ -470,10 +477,9 @@ func (s *Store) alone(bound, ctx context.Context, a *appending, doubt bool) erro
 			// A resend whose first attempt ends only now; or what passes.
 		default:
 			var conflict *eventstore.ConflictError
-			var told *eventstore.AppendError
 			if over := ended(bound); over != nil {
 				err = over
-			} else if errors.As(err, &conflict) || errors.As(err, &told) {
+			} else if errors.As(err, &conflict) {
 				doubt = false // it was looked up
 			}
 			if doubt {
@@ -530,7 +536,11 @@ func (s *Store) onceWith(bound, ctx context.Context, c *pgx.Conn, a *appending) 
 		}
 		return eventstore.NotApplied(err)
 	}
-	if c.PgConn().TxStatus() != 'T' {
+	switch c.PgConn().TxStatus() {
+	case 'T':
+	case 'I':
+		return eventstore.OutcomeUnknown(errors.New("what was to be committed with the append ended the transaction by itself"))
+	default:
 		return eventstore.NotApplied(errors.New("a statement of what was to be committed with the append failed, and its error was not returned"))
 	}
 	s.at("commit")

@@ -86,7 +86,7 @@ func passing(err error) bool {
 // A call that fails for a reason that passes is tried so often, with pauses that double
 // from firstPause to lastPause: about five seconds in all.
 const (
-	tries      = 10
+	tries      = 13
 	firstPause = 10 * time.Millisecond
 	lastPause  = time.Second
 )

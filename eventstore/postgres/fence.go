@@ -20,12 +20,14 @@ const maxPosition = eventstore.Position(1<<63 - 1)
 func firstOf(number int64) eventstore.Position { return eventstore.Position(number) * perNumber }
 
 // Fence is a transaction that has appended, or is about to, and has not ended. Who
-// reads the log does not come past it.
+// reads the log does not come past it. One that was prepared for a commit in two phases
+// belongs to no process: it has PID 0 and no age, comes last, and stands in
+// pg_prepared_xacts.
 type Fence struct {
 	Position eventstore.Position // where what it may still bring begins
 	PID      int                 // of the server's process: pg_terminate_backend ends it
 	Age      time.Duration       // of its transaction, by the server's clock
-	State    string              // as in pg_stat_activity: "active", "idle in transaction"; empty if the role may not see it
+	State    string              // as in pg_stat_activity: "active", "idle in transaction"; "prepared"; empty if the role may not see it
 	Client   string              // its application_name; likewise
 }
 

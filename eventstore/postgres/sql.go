@@ -69,12 +69,12 @@ func newStatements(schema string, serialized bool) statements {
 		head:    in("SELECT rollforward.head()"),
 		last:    in("SELECT coalesce(max(position), 0) FROM rollforward.events"),
 		bound:   in(fmt.Sprintf("SELECT (rollforward.frontier() + 1) * %d", perNumber)),
-		fences: in("SELECT s.last_value + min((l.objid::bigint - s.last_value % 4294967296 + 6442450944) % 4294967296 - 2147483648), l.pid," +
-			" coalesce(extract(epoch FROM clock_timestamp() - a.xact_start) * 1000000, 0)::bigint, coalesce(a.state, ''), coalesce(a.application_name, '')" +
+		fences: in("SELECT s.last_value + min((l.objid::bigint - s.last_value % 4294967296 + 6442450944) % 4294967296 - 2147483648), coalesce(l.pid, 0)," +
+			" coalesce(extract(epoch FROM clock_timestamp() - a.xact_start) * 1000000, 0)::bigint, coalesce(a.state, CASE WHEN l.pid IS NULL THEN 'prepared' ELSE '' END), coalesce(a.application_name, '')" +
 			" FROM rollforward.appends AS s CROSS JOIN pg_locks AS l LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid" +
 			" WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND l.classid = 'rollforward.appends'::regclass::oid" +
 			" AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())" +
-			" GROUP BY s.last_value, l.pid, a.xact_start, a.state, a.application_name ORDER BY a.xact_start, 1, 2"),
+			" GROUP BY s.last_value, l.pid, l.virtualtransaction, a.xact_start, a.state, a.application_name ORDER BY a.xact_start, 1, 2"),
 		maxima: in("SELECT rollforward.version_at(name, $2), rollforward.version_at(name, $3) FROM unnest($1::text[]) WITH ORDINALITY AS u (name, i) ORDER BY i"),
 		prefixed: in("WITH RECURSIVE n AS ((SELECT stream FROM rollforward.events WHERE stream >= $1 AND stream < $2 ORDER BY stream LIMIT 1)" +
 			" UNION ALL SELECT (SELECT stream FROM rollforward.events AS e WHERE e.stream > n.stream AND e.stream < $2 ORDER BY stream LIMIT 1)" +

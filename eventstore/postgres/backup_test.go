@@ -19,9 +19,9 @@ import (
 	"github.com/rollforward/rollforward/internal/pgtest"
 )
 
-// load is writers who append to a store, each to streams of its own, one append after
+// writing is writers who append to a store, each to streams of its own, one append after
 // the other, of one to three events.
-type load struct {
+type writing struct {
 	store    *postgres.Store
 	stop     context.CancelFunc
 	writers  sync.WaitGroup
@@ -30,13 +30,13 @@ type load struct {
 	failures []error
 }
 
-const loadWriters = 6
+const writersOfCopies = 6
 
-func startLoad(t testing.TB, store *postgres.Store) *load {
+func startWriting(t testing.TB, store *postgres.Store) *writing {
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &load{store: store, stop: cancel}
+	l := &writing{store: store, stop: cancel}
 	t.Cleanup(func() { l.end(t) })
-	for w := range loadWriters {
+	for w := range writersOfCopies {
 		l.writers.Go(func() {
 			for n := 0; ctx.Err() == nil; n++ {
 				// All of a writer is in his first stream, half of it in another one.
@@ -61,19 +61,19 @@ func startLoad(t testing.TB, store *postgres.Store) *load {
 }
 
 // acknowledged returns what is up to now.
-func (l *load) acknowledged() []eventstore.Recorded {
+func (l *writing) acknowledged() []eventstore.Recorded {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.Clone(l.told)
 }
 
 // until waits for so many acknowledged events.
-func (l *load) until(t testing.TB, n int) {
+func (l *writing) until(t testing.TB, n int) {
 	t.Helper()
 	require.Eventually(t, func() bool { return len(l.acknowledged()) >= n }, time.Minute, time.Millisecond)
 }
 
-func (l *load) end(t testing.TB) {
+func (l *writing) end(t testing.TB) {
 	l.stop()
 	l.writers.Wait()
 	require.NoError(t, errors.Join(l.failures...))
@@ -198,7 +198,7 @@ func TestADumpThatIsRestoredKeepsCursorsAndBytes(t *testing.T) {
 	both(t, func(t *testing.T, options ...postgres.Option) {
 		source := pgtest.DatabaseOf(t, from.DSN())
 		store := open(t, source, options...)
-		l := startLoad(t, store)
+		l := startWriting(t, store)
 		l.until(t, 60)
 		read := readAll(t, store, eventstore.Query{}) // a consumer, and where he stands
 		saved := eventstore.Checkpoint{Name: "consumer", Position: read[len(read)-1].Position, Event: read[len(read)-1].ID, Format: 3, State: []byte{0, 255, '\\', '\n'}}
@@ -253,7 +253,7 @@ func TestADumpThatIsRestoredKeepsCursorsAndBytes(t *testing.T) {
 func TestABackupUnderLoadIsAPrefixOfWhatWasAcknowledged(t *testing.T) {
 	c := pgtest.Start(t)
 	store := open(t, c.DSN())
-	l := startLoad(t, store)
+	l := startWriting(t, store)
 	l.until(t, 60)
 	read := readAll(t, store, eventstore.Query{})
 	early := eventstore.Checkpoint{Name: "early", Position: read[len(read)-1].Position, Event: read[len(read)-1].ID}

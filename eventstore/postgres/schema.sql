@@ -158,7 +158,8 @@ BEGIN
   RETURN low;
 END $$;
 
--- Whoever inserts takes the fence, by hand as well: it fires before the statement draws.
+-- Who inserts by hand takes the fence as well. It fires before its own statement draws,
+-- and cannot help one that inserts what an earlier statement drew.
 CREATE FUNCTION rollforward.fence_inserts() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   PERFORM rollforward.fence();

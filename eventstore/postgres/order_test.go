@@ -562,7 +562,7 @@ func (o *ordering) report(t *testing.T) verdict {
 
 // F17, with the naive reader beside it as its control.
 func TestALiveReaderMissesNothingThatCommitsLateAtFullSize(t *testing.T) {
-	o := &ordering{events: orderSize(t, orderEvents, 3000, 1000), idle: 2 * time.Second, times: 2}
+	o := &ordering{events: orderSize(t, orderEvents, 3000, 1000), idle: 3 * time.Second, times: 2}
 	if o.events >= 100_000 {
 		o.idle = 5 * time.Second
 	}

@@ -84,6 +84,7 @@ func (s *Store) AppendTx(ctx context.Context, tx pgx.Tx, events []eventstore.Eve
 	defer leave()
 	a := s.appending(events, expect)
 	a.careful = true // an ID that is known would end the caller's transaction
+	a.patient = true // on a connection of the caller's
 	err = s.within(bound, tx, a)
 	if over := ended(bound); err != nil && over != nil && code(err) == "" {
 		err = over
@@ -96,7 +97,7 @@ func (s *Store) AppendTx(ctx context.Context, tx pgx.Tx, events []eventstore.Eve
 
 // within does all of an append but to begin and to commit.
 func (s *Store) within(ctx context.Context, tx pgx.Tx, a *appending) error {
-	t, err := s.reserve(ctx, tx, false, []*appending{a}, true)
+	t, err := s.reserve(ctx, tx, false, []*appending{a}, a.patient)
 	if err != nil {
 		return err
 	}
@@ -116,6 +117,7 @@ type appending struct {
 	records []eventstore.Recorded
 	at      time.Time // of recording; zero: the server says
 	careful bool      // its IDs are looked up first
+	patient bool      // it waits for streams that somebody else has locked
 
 	// What judge says.
 	done    bool  // its events are in the log by an earlier append
@@ -451,17 +453,34 @@ func release(c *pgxpool.Conn) {
 	c.Release()
 }
 
-// alone appends in a transaction of its own, waiting for its streams. doubt says that
-// an earlier attempt may have been committed. bound is the call's context, ctx the
-// caller's, by which alone a commit can be given up.
+// alone appends in a transaction of its own. Where somebody else has one of its streams
+// it waits, once there is a connection to spare for that. doubt says that an earlier
+// attempt may have been committed. bound is the call's context, ctx the caller's, by
+// which alone a commit can be given up.
 func (s *Store) alone(bound, ctx context.Context, a *appending, doubt bool) error {
+	held := false
 	for failures := 1; ; failures++ {
-		err := s.once(bound, ctx, a)
+		var err error
+		if a.patient && !held {
+			select {
+			case s.queue.patient <- struct{}{}:
+				defer func() { <-s.queue.patient }()
+				held = true
+			case <-bound.Done():
+				err = ended(bound)
+			}
+		}
+		if err == nil {
+			err = s.once(bound, ctx, a)
+		}
 		var unknown uncertain
 		var told *eventstore.AppendError
 		switch {
 		case err == nil:
 			return nil
+		case errors.Is(err, errApart):
+			a.patient = true
+			continue
 		case errors.As(err, &told):
 			// It was looked up, and what the caller's part says is not tried again.
 			if over := ended(bound); over != nil && !errors.Is(err, over) {
@@ -511,7 +530,7 @@ func (s *Store) once(bound, ctx context.Context, a *appending) error {
 	if a.also != nil {
 		return s.onceWith(bound, ctx, c.Conn(), a)
 	}
-	t, err := s.reserve(bound, c.Conn(), true, []*appending{a}, true)
+	t, err := s.reserve(bound, c.Conn(), true, []*appending{a}, a.patient)
 	if err != nil {
 		return err
 	}

@@ -60,6 +60,7 @@ func (s *Store) together(ctx context.Context, a *appending) error {
 	}
 	defer leave()
 	if s.hooks.apart {
+		a.patient = true
 		return s.alone(bound, ctx, a, false)
 	}
 	q := &s.queue
@@ -223,19 +224,12 @@ func (s *Store) settle(jobs []*job, begun func()) {
 	}
 }
 
-// apart does a job by itself, once there is a connection to spare for it.
+// apart does a job by itself.
 func (s *Store) apart(j *job, doubt bool) {
 	err := errGone
 	defer func() { s.queue.answer(j, err) }()
-	select {
-	case s.queue.patient <- struct{}{}:
-		defer func() { <-s.queue.patient }()
-		err = s.alone(j.ctx, j.asked, j.appending, doubt)
-	case <-j.ctx.Done():
-		if err = ended(j.ctx); doubt {
-			err = uncertain{err}
-		}
-	}
+	j.patient = true
+	err = s.alone(j.ctx, j.asked, j.appending, doubt)
 }
 
 var (

@@ -15,7 +15,7 @@ import (
 // process that died could not tell, and for a fence that ends without an append.
 const (
 	pollHeard  = 500 * time.Millisecond // where it listens
-	pollFirst  = 10 * time.Millisecond  // where it does not, or a fence holds it back
+	pollFirst  = 10 * time.Millisecond  // where it does not, and for a second after something came
 	pollLast   = 100 * time.Millisecond
 	listenWait = 5 * time.Second // until it tries to listen again
 )
@@ -35,8 +35,9 @@ type watch struct {
 
 // Wait returns when there is an event after the given position: of this process at
 // once, of another that listens within a few milliseconds, otherwise within half a
-// second; see eventstore.Store. It holds a connection of its own to listen on, one for
-// all who wait, unless PollOnly was asked for.
+// second, and so is what AppendTx recorded unless Tell says it; see eventstore.Store. It
+// holds a connection of its own to listen on, one for all who wait, unless PollOnly was
+// asked for.
 func (s *Store) Wait(ctx context.Context, after eventstore.Position) error {
 	for {
 		rung := s.bell.Listen()

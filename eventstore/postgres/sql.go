@@ -64,7 +64,10 @@ func newStatements(schema string, serialized bool) statements {
 		insertTags: in("INSERT INTO rollforward.event_tags (tag, position) SELECT * FROM unnest($1::text[], $2::bigint[])"),
 		setCounter: in("UPDATE rollforward.counter SET position = $1"),
 
-		byID:    in("SELECT " + columns + " FROM rollforward.events WHERE id = ANY ($1)"),
+		// One by one: as "= ANY" it is planned as a look at the whole table where that is
+		// small, and the plan is kept while it grows.
+		byID: in("SELECT x.* FROM unnest($1::uuid[]) AS u (id) CROSS JOIN LATERAL (SELECT " + columns +
+			" FROM rollforward.events AS e WHERE e.id = u.id LIMIT 1) AS x"),
 		version: in("SELECT coalesce(max(version), 0) FROM rollforward.events WHERE stream = $1"),
 		head:    in("SELECT rollforward.head()"),
 		last:    in("SELECT coalesce(max(position), 0) FROM rollforward.events"),
@@ -85,7 +88,7 @@ func newStatements(schema string, serialized bool) statements {
 		at: at(columns), atLean: at(leanColumns),
 		lists: map[kind]string{
 			ofStream: list("SELECT position, version AS at FROM rollforward.events WHERE stream = u.name AND version > u.low AND version <= u.high ORDER BY version"),
-			ofType:   list("SELECT position, position AS at FROM rollforward.events WHERE type = u.name AND position > u.low AND position < u.high ORDER BY position"),
+			ofType:   list("SELECT position, position AS at FROM rollforward.events WHERE type = u.name AND position + 0 > u.low AND position + 0 < u.high ORDER BY position + 0"),
 			ofTag:    list("SELECT position, position AS at FROM rollforward.event_tags WHERE tag = u.name AND position > u.low AND position < u.high ORDER BY position"),
 		},
 

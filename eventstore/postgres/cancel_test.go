@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -134,6 +135,7 @@ func (x *trip) calls() map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"append":          appends(false),
 		"append with":     appends(true),
+		"append again":    x.again,
 		"restore":         x.restore,
 		"read the log":    reads(eventstore.Query{}),
 		"read a stream":   reads(eventstore.Query{Streams: []string{x.c.name}}),
@@ -182,6 +184,20 @@ func (x *trip) calls() map[string]func(context.Context) error {
 			return <-waited
 		},
 	}
+}
+
+// again appends what is in the log, under an expectation that does not hold any more:
+// that is no conflict, however the call ends.
+func (x *trip) again(ctx context.Context) error {
+	s := x.sent[0]
+	records, err := s.to(ctx, x.store, x.c.told)
+	switch {
+	case err == nil && !slices.EqualFunc(records, s.records, equal):
+		x.problem("%s: sent again it has other records", s.mark)
+	case err != nil && (outcomes(err) != 1 || errors.Is(err, eventstore.ErrConflict)):
+		x.problem("%s: not one outcome, or a conflict that is none: %v", s.mark, err)
+	}
+	return err
 }
 
 // settle holds an append to what was told of it, and sends it again: the outcome is one.
@@ -334,6 +350,52 @@ func TestAContextThatEndsAtAnyStepToTheServerEndsTheCallAndNothingElse(t *testin
 		}
 		x.audit(t, x.dsn, x.schema, form...)
 		require.Empty(t, x.problems)
+	})
+}
+
+// F39: a look at the IDs that fails leaves open whether a refused append is a resend: where an
+// expectation does not hold, and the context's time is over at any step of the look, or
+// the connection breaks there and nothing is tried again, it is no conflict.
+func TestAResendThatIsCutShortIsNoConflict(t *testing.T) {
+	both(t, func(t *testing.T, form ...postgres.Option) {
+		x := newTrip(t, append(slices.Clone(form), postgres.Tries(1), postgres.Apart())...)
+		for _, with := range []bool{false, true} {
+			x.sent[0].with = with
+			for name, disturb := range map[string]func(ctx context.Context) error{
+				"time is over": func(ctx context.Context) error { <-ctx.Done(); return nil },
+				"broken": func(context.Context) (err error) {
+					onServer(t, x.dsn, func(c *pgx.Conn) error {
+						_, err = c.Exec(t.Context(), "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = $1", "rollforward "+x.schema)
+						return err
+					})
+					return err
+				},
+			} {
+				steps, failed := 0, 0
+				for n := 1; ; n += 2 { // a look takes some four steps
+					ctx, cancel := context.WithCancel(t.Context())
+					if name == "time is over" {
+						ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
+					}
+					var wrong error
+					x.w.arm(n, func() { wrong = disturb(ctx) })
+					err := x.again(ctx)
+					hit := x.w.disarm()
+					cancel()
+					require.NoError(t, wrong)
+					require.Empty(t, x.problems, "with %v, %s, step %d", with, name, n)
+					if err != nil {
+						failed++
+					}
+					if steps++; !hit && err == nil {
+						break
+					}
+					require.Less(t, n, 1000)
+				}
+				t.Logf("with a part of the caller's %v, %s: at each of %d steps, of which %d failed", with, name, steps, failed)
+				require.NotZero(t, failed)
+			}
+		}
 	})
 }
 

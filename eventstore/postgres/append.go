@@ -101,8 +101,11 @@ func (s *Store) within(ctx context.Context, tx pgx.Tx, a *appending) error {
 	if err != nil {
 		return err
 	}
-	if err := s.judge(ctx, tx, t, []*appending{a}); err != nil || len(t.rows) == 0 {
-		return errors.Join(err, a.refused)
+	if err := s.judge(ctx, tx, t, []*appending{a}); err != nil {
+		return err // it may stand refused by an expectation, and be known
+	}
+	if len(t.rows) == 0 {
+		return a.refused
 	}
 	batch := &pgx.Batch{}
 	s.queueRows(batch, t)
@@ -534,8 +537,11 @@ func (s *Store) once(bound, ctx context.Context, a *appending) error {
 	if err != nil {
 		return err
 	}
-	if err := s.judge(bound, c.Conn(), t, []*appending{a}); err != nil || len(t.rows) == 0 {
-		return errors.Join(err, a.refused)
+	if err := s.judge(bound, c.Conn(), t, []*appending{a}); err != nil {
+		return err // as in within
+	}
+	if len(t.rows) == 0 {
+		return a.refused
 	}
 	return s.commit(ctx, c.Conn(), t, func() {})
 }

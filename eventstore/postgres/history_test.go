@@ -460,3 +460,37 @@ func TestHistoriesOfManyClientsAreLinearAtFullSize(t *testing.T) {
 		require.Positive(t, figures.kills)
 	})
 }
+
+// endsBehind is a tracer that ends a context when the first batch of statements is
+// answered.
+type endsBehind struct{ end context.CancelFunc }
+
+func (endsBehind) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	return ctx
+}
+func (endsBehind) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+func (endsBehind) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+	return ctx
+}
+func (endsBehind) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
+func (e endsBehind) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData)   { e.end() }
+
+// A history of many clients had this: who is told of a conflict takes it that his first
+// attempt was not applied, and sends new events.
+func TestAResendWhoseContextEndsBeforeItsIDsAreLookedUpIsNoConflict(t *testing.T) {
+	both(t, func(t *testing.T, options ...postgres.Option) {
+		dsn, schema := pgtest.Database(t), fresh()
+		options = append(options, postgres.WithSchema(schema))
+		events := []eventstore.Event{{ID: uuid.New(), Stream: "a", Type: "noted", Schema: 1, Data: []byte("1")}}
+		_, err := open(t, dsn, options...).Append(t.Context(), events, eventstore.At("a", 0))
+		require.NoError(t, err)
+
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		store := open(t, dsn, append(options, postgres.Connecting(func(pc *pgxpool.Config) { pc.ConnConfig.Tracer = endsBehind{cancel} }))...)
+		_, err = store.AppendWith(ctx, events, func(context.Context, pgx.Tx, []eventstore.Recorded) error { return nil }, eventstore.At("a", 0))
+		require.ErrorIs(t, err, eventstore.ErrNotApplied)
+		require.ErrorIs(t, err, context.Canceled)
+		require.NotErrorIs(t, err, eventstore.ErrConflict)
+	})
+}

@@ -358,7 +358,7 @@ func TestAContextThatEndsAtAnyStepToTheServerEndsTheCallAndNothingElse(t *testin
 // the connection breaks there and nothing is tried again, it is no conflict.
 func TestAResendThatIsCutShortIsNoConflict(t *testing.T) {
 	both(t, func(t *testing.T, form ...postgres.Option) {
-		x := newTrip(t, append(slices.Clone(form), postgres.Tries(1), postgres.Apart())...)
+		x := newTrip(t, append(slices.Clone(form), postgres.Tries(1), postgres.WithoutCompany())...)
 		for _, with := range []bool{false, true} {
 			x.sent[0].with = with
 			for name, disturb := range map[string]func(ctx context.Context) error{

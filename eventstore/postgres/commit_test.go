@@ -391,7 +391,7 @@ func TestACommitOrItsReplyThatIsCutIsFoundOut(t *testing.T) {
 				if resends == "caller" {
 					more = append(more, postgres.Tries(1))
 					if way.callers == 1 { // the second try of an append that was in a queue is one by itself
-						more = append(more, postgres.Apart())
+						more = append(more, postgres.WithoutCompany())
 					}
 				}
 				a, figures := cutting(t, dsn, seed, n, way.callers, func(c *caller) {
@@ -426,7 +426,7 @@ func TestTheHarnessSeesDoublesOfAppendsSentAgainUnderNewIDs(t *testing.T) {
 		if way.callers > 1 && !way.with {
 			n = 24 // a shared commit is in doubt where the second try is cut too
 		} else {
-			more = append(more, postgres.Apart())
+			more = append(more, postgres.WithoutCompany())
 		}
 		a, figures := cutting(t, dsn, 1, n, way.callers, func(c *caller) {
 			c.with, c.renames = way.with, true

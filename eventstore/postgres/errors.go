@@ -144,7 +144,8 @@ func explain(doing string, err error) error {
 	var todo string
 	switch code(err) {
 	case "":
-		if !broken(err) {
+		var refused *pgconn.ConnectError
+		if !broken(err) || !errors.As(err, &refused) && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) {
 			return err
 		}
 		return fmt.Errorf("%s: the connection to the server broke: %w", doing, err)

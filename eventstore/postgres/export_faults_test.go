@@ -23,6 +23,3 @@ func Unsynced() Option {
 
 // Connections is the pool of a store.
 func Connections(s *Store) *pgxpool.Pool { return s.pool }
-
-// Apart has each append commit by itself.
-func Apart() Option { return func(c *config) { c.hooks.apart = true } }

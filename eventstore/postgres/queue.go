@@ -18,9 +18,11 @@ import (
 // refused before anything is inserted. An append alone is sent at once.
 
 const (
-	mostTogether      = 256             // appends in a commit
-	mostTogetherBytes = 8 << 20         // of events in a commit, and the append in which that is reached
-	lanes             = 2               // commits of several under way: one inserts while the other one is written
+	mostTogether      = 256     // appends in a commit
+	mostTogetherBytes = 8 << 20 // of events in a commit, and the append in which that is reached
+	lanes             = 2       // commits of several under way: one inserts while the other one is written
+	mostLanes         = 6       // where those under way have taken nothing for as long as stuck: a connection may be silent
+	stuck             = time.Second
 	mostWaiting       = connections / 2 // appends that wait for a stream, each on a connection
 	commitWait        = time.Minute     // how long the answer to a commit of several is waited for
 )
@@ -28,7 +30,8 @@ const (
 // queue is the appends that wait for their turn.
 type queue struct {
 	mu      sync.Mutex
-	lanes   int // under way
+	lanes   int       // under way
+	took    time.Time // when one of them last took something
 	waiting []*job
 	last    int           // how many were in the last commit
 	average time.Duration // of commits of several
@@ -67,7 +70,7 @@ func (s *Store) together(ctx context.Context, a *appending) error {
 	j := &job{appending: a, ctx: bound, asked: ctx, done: make(chan struct{})}
 	q.mu.Lock()
 	q.waiting = append(q.waiting, j)
-	if q.lanes == 0 || q.lanes < lanes && q.last > 1 {
+	if q.lanes == 0 || q.lanes < lanes && q.last > 1 || q.lanes < mostLanes && time.Since(q.took) > stuck {
 		q.lanes++
 		go s.drive()
 	}
@@ -159,6 +162,7 @@ func (q *queue) take(commits <-chan struct{}) []*job {
 		q.lanes--
 		return nil
 	}
+	q.took = time.Now()
 	n, size := 0, 0
 	for n < len(q.waiting) && n < mostTogether && size < mostTogetherBytes {
 		for _, e := range q.waiting[n].events {

@@ -2,7 +2,9 @@ package postgres_test
 
 import (
 	"context"
+	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -67,4 +69,40 @@ func TestThoseThatWaitForAStreamLeaveConnectionsForTheOthers(t *testing.T) {
 	version, err = store.Version(t.Context(), "held")
 	require.NoError(t, err)
 	require.EqualValues(t, waiting+1, version)
+}
+
+// A commit whose answer does not come holds up those that share it, and the next ones
+// for a second.
+func TestACommitWithoutAnAnswerHoldsUpTheOthersForAMoment(t *testing.T) {
+	silence := make(chan struct{})
+	var commits atomic.Int32
+	store := open(t, pgtest.Database(t), postgres.WithStep(func(step string) {
+		if step == "commit" && commits.Add(1) <= 2 {
+			<-silence
+		}
+	}))
+	add := func(ctx context.Context, stream string) error {
+		_, err := store.Append(ctx, []eventstore.Event{{ID: uuid.Must(uuid.NewV7()), Stream: stream, Type: "thing.happened", Schema: 1, Data: []byte(`{}`)}})
+		return err
+	}
+	var held sync.WaitGroup
+	for i := range 2 {
+		held.Go(func() {
+			if err := add(t.Context(), fmt.Sprint("held-", i)); err != nil {
+				t.Error(err)
+			}
+		})
+		require.Eventually(t, func() bool { return commits.Load() == int32(i+1) }, 10*time.Second, time.Millisecond)
+		time.Sleep(1100 * time.Millisecond) // as long as it takes to be noticed
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	require.NoError(t, add(ctx, "free"))
+	close(silence)
+	held.Wait()
+	for i := range 2 {
+		version, err := store.Version(t.Context(), fmt.Sprint("held-", i))
+		require.NoError(t, err)
+		require.EqualValues(t, 1, version)
+	}
 }

@@ -171,14 +171,6 @@ type Recaller interface {
 	Recall(stream string) (version uint64, ok bool)
 }
 
-// Spaced is the optional power of a store whose appends do not follow each other without
-// a gap to say where the next one may begin: the lowest position that the append behind
-// the one with the event at after can have. For other stores that is after+1. Who has
-// all up to after, and an append that begins there, knows that nothing lies between.
-type Spaced interface {
-	NextAppend(after Position) Position
-}
-
 // Restorer is the optional power to take in a history recorded elsewhere as it
 // was: versions, recorded times and appends included. Package archive imports by it.
 type Restorer interface {

@@ -198,7 +198,7 @@ func Start(store eventstore.Store, config Config, folds ...Declared) (*Follower,
 	}
 	f.offers.nudge = make(chan struct{}, 1)
 	f.offers.next = func(after eventstore.Position) eventstore.Position { return after + 1 }
-	if spaced, ok := store.(eventstore.Spaced); ok {
+	if spaced, ok := store.(Spaced); ok {
 		f.offers.next = spaced.NextAppend
 	}
 	f.checkpoints, _ = store.(eventstore.Checkpoints)

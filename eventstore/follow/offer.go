@@ -20,6 +20,14 @@ const lookAgain = time.Second
 // ends with every append, also those that are offered, and costs a look each time.
 const waitAgain = 5 * time.Millisecond
 
+// Spaced is the optional power of a store whose appends do not follow each other without
+// a gap to say where the next one may begin: the lowest position that the append behind
+// the one with the event at after can have. For other stores that is after+1. Who has
+// all up to after, and an append that begins there, knows that nothing lies between.
+type Spaced interface {
+	NextAppend(after eventstore.Position) eventstore.Position
+}
+
 // offers are appends of this process that the folds may not have yet.
 type offers struct {
 	mu     sync.Mutex

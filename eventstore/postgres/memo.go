@@ -34,7 +34,7 @@ func (s *Store) Recall(stream string) (version uint64, ok bool) {
 }
 
 // NextAppend returns where the append behind the one with the event at after begins if
-// nothing lies between; see eventstore.Spaced.
+// nothing lies between; see Spaced in package follow.
 func (s *Store) NextAppend(after eventstore.Position) eventstore.Position {
 	if s.serialized {
 		return after + 1

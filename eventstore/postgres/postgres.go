@@ -95,7 +95,6 @@ var (
 	_ eventstore.Checkpoints = (*Store)(nil)
 	_ eventstore.Restorer    = (*Store)(nil)
 	_ eventstore.Recaller    = (*Store)(nil)
-	_ eventstore.Spaced      = (*Store)(nil)
 )
 
 // Option changes how a Store is opened.

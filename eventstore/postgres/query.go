@@ -180,7 +180,10 @@ func (p *plan) make(ctx context.Context) error {
 	if err := p.s.pool.QueryRow(ctx, p.s.sql.bound).Scan(&p.upper); err != nil {
 		return err
 	}
-	best := float64(p.upper-p.after) / p.s.spacing()
+	best, err := p.whole(ctx)
+	if err != nil {
+		return err
+	}
 	choose := func(way []*list) error {
 		cost, err := p.cost(ctx, way)
 		if err == nil && cost < best {
@@ -220,12 +223,25 @@ func (p *plan) make(ctx context.Context) error {
 // behindAll is behind every name, also one that begins with the last character there is.
 var behindAll = strings.Repeat(string(rune(utf8.MaxRune)), eventstore.MaxStream/4+1)
 
-// spacing is about how many positions an append has.
-func (s *Store) spacing() float64 {
-	if s.serialized {
-		return 1
+// whole estimates how many events there are between after and upper, from the first few.
+func (p *plan) whole(ctx context.Context) (float64, error) {
+	const few = 256
+	rows, err := p.s.pool.Query(ctx, p.s.sql.positions, int64(p.after), int64(p.upper), few)
+	if err != nil {
+		return 0, err
 	}
-	return perNumber
+	positions, err := pgx.CollectRows(rows, pgx.RowTo[eventstore.Position])
+	return p.spread(positions, few), err
+}
+
+// spread estimates how many positions there are between after and upper, if these were
+// found first of at most so many, as if the others were spread like them.
+func (p *plan) spread(found []eventstore.Position, most int) float64 {
+	n := len(found)
+	if n < most {
+		return float64(n)
+	}
+	return float64(n) * float64(p.upper-p.after) / float64(found[n-1]-p.after)
 }
 
 // list is the rising positions of the events of one stream, type or tag, read a batch
@@ -284,11 +300,7 @@ func (p *plan) cost(ctx context.Context, way []*list) (cost float64, err error) 
 	for _, l := range way {
 		rows := float64(l.high - l.low)
 		if l.kind != ofStream {
-			rows = float64(len(l.positions))
-			if !l.ended && rows > 0 {
-				first, last := float64(p.after), float64(l.positions[len(l.positions)-1])
-				rows *= (float64(p.upper) - first) / (last - first)
-			}
+			rows = p.spread(l.positions, n)
 		}
 		cost += 1 + rows*indexed
 	}

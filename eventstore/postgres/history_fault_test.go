@@ -118,12 +118,11 @@ var faults = []struct {
 			records, err := store.AppendTx(ctx, tx, events, expect...)
 			h.late.Go(func() {
 				time.Sleep(rand.N(20 * time.Millisecond))
+				end := tx.Commit
 				if err != nil {
-					err = tx.Rollback(ctx)
-				} else {
-					err = tx.Commit(ctx)
+					end = tx.Rollback
 				}
-				if err != nil {
+				if err := end(ctx); err != nil {
 					h.problem("the end of a transaction: %v", err)
 				}
 			})

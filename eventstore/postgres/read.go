@@ -32,18 +32,19 @@ type page struct {
 
 func (p *page) full() bool { return len(p.records) >= p.rows || p.bytes >= pageBytes }
 
-// grow sets how many rows the next page has.
-func (p *page) grow() {
-	if n := len(p.records); n > 0 {
-		p.rows = max(leastRows, min(mostRows, p.rows*8, pageBytes/(p.bytes/n+1)))
+// next returns how many rows the next page has.
+func (p *page) next() int {
+	n := len(p.records)
+	if n == 0 {
+		return p.rows
 	}
-	clear(p.records)
-	p.records, p.bytes = p.records[:0], 0
+	return max(leastRows, min(mostRows, p.rows*8, pageBytes/(p.bytes/n+1)))
 }
 
 // Read yields what q selects; see eventstore.Store. It reads by pages of about 1 MiB,
 // each by a statement of its own whose connection is back before the consumer sees the
-// first of them. See query.go for what a query costs.
+// first of them. From the fourth page on, the next one is read while the consumer has
+// this one. See query.go for what a query costs.
 func (s *Store) Read(ctx context.Context, q eventstore.Query) iter.Seq2[eventstore.Recorded, error] {
 	return func(yield func(eventstore.Recorded, error) bool) {
 		fail := func(err error) { yield(eventstore.Recorded{}, err) }
@@ -57,31 +58,56 @@ func (s *Store) Read(ctx context.Context, q eventstore.Query) iter.Seq2[eventsto
 			defer lent.Put(buffer)
 			p.d.lent = buffer[:]
 		}
-		page := page{rows: firstRows}
-		for read := 0; !p.done; page.grow() {
-			if q.Limit > 0 {
-				page.rows = min(page.rows, q.Limit-read)
-			}
-			err := s.persist(ctx, "read", func(ctx context.Context) error {
+		within, cancel := context.WithCancel(ctx)
+		defer cancel()
+		fetch := func(page *page) error {
+			return s.persist(within, "read", func(ctx context.Context) error {
 				page.records, page.bytes, p.d.used = page.records[:0], 0, 0 // this may run again
-				return p.fill(ctx, &page)
+				return p.fill(ctx, page)
 			})
+		}
+		var ahead chan error // of the page that is read while the consumer has another one
+		defer func() {
+			if ahead != nil {
+				cancel()
+				<-ahead
+			}
+		}()
+		now, next := &page{rows: firstRows}, &page{}
+		for read, pages := 0, 0; ahead != nil || !p.done; pages++ {
+			var err error
+			if ahead != nil {
+				err = <-ahead
+				ahead = nil
+			} else {
+				if q.Limit > 0 {
+					now.rows = min(now.rows, q.Limit-read)
+				}
+				err = fetch(now)
+			}
 			if err != nil {
 				fail(err)
 				return
 			}
-			for i := range page.records {
+			next.rows = now.next()
+			if pages > 1 && !p.done && q.Limit == 0 && !q.Lend {
+				ahead = make(chan error, 1)
+				go func(ended chan<- error, page *page) { ended <- fetch(page) }(ahead, next)
+			}
+			for i := range now.records {
 				if err := s.usable(ctx); err != nil {
 					fail(err)
 					return
 				}
-				if !yield(page.records[i], nil) {
+				if !yield(now.records[i], nil) {
 					return
 				}
 			}
-			if read += len(page.records); read == q.Limit && read > 0 {
+			if read += len(now.records); read == q.Limit && read > 0 {
 				return
 			}
+			clear(now.records) // what they refer to is the consumer's to keep
+			now, next = next, now
 		}
 	}
 }

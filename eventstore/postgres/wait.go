@@ -17,7 +17,8 @@ const (
 	pollHeard  = 500 * time.Millisecond // where it listens
 	pollFirst  = 10 * time.Millisecond  // where it does not, and for a second after something came
 	pollLast   = 100 * time.Millisecond
-	listenWait = 5 * time.Second // until it tries to listen again
+	listenWait = 5 * time.Second      // until it tries to listen again
+	tellAgain  = 5 * time.Millisecond // between two notices: each is a transaction of the server's
 )
 
 // watch is the one poll that all who wait share, and what tells other processes.
@@ -221,6 +222,12 @@ func (s *Store) tell() {
 			ctx, cancel := context.WithTimeout(s.calls.ctx, rollbackWait)
 			_, _ = s.pool.Exec(ctx, "NOTIFY "+s.channel()) // see above
 			cancel()
+			rest := time.NewTimer(tellAgain)
+			select {
+			case <-rest.C:
+			case <-s.done:
+				rest.Stop()
+			}
 		}
 	})
 }

@@ -17,8 +17,9 @@ type Query struct {
 	After   Position // only what comes later
 	Limit   int      // at most so many events; 0 is no limit
 
-	// PayloadsOnly lets a store leave out Tags and Meta, which cost as much as the payload
-	// to copy: state is folded without them. A store may ignore it.
+	// PayloadsOnly lets a store leave out what state is folded without: Tags and Meta,
+	// which cost as much as the payload to copy, Append and RecordedAt. A store may ignore
+	// it, also for some of the events.
 	PayloadsOnly bool
 
 	// Lend lets a store lend Data, and Meta: they may be overwritten as soon as the next

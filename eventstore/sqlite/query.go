@@ -25,12 +25,11 @@ const (
 	sqlScan             = "SELECT " + columns + " FROM events WHERE position > ? AND position <= ? ORDER BY position"
 	sqlByStream         = "SELECT " + columns + " FROM events WHERE stream = ? AND version > ? ORDER BY version"
 	sqlByStreamPayloads = "SELECT " + payloadColumns + " FROM events WHERE stream = ? AND version > ? ORDER BY version"
-	fromStream          = ", (SELECT max(version) FROM events WHERE stream = (SELECT key FROM streams WHERE name = ?1))" +
-		" FROM events WHERE stream = (SELECT key FROM streams WHERE name = ?1) ORDER BY version"
-	sqlStream         = "SELECT " + columns + fromStream
-	sqlStreamPayloads = "SELECT " + payloadColumns + fromStream
-	sqlAt             = "SELECT " + columns + " FROM events WHERE position = ?"
-	sqlPrefix         = "SELECT key FROM streams WHERE name >= ? AND name < ? LIMIT ?"
+	fromStream          = " FROM events WHERE stream = (SELECT key FROM streams WHERE name = ?) ORDER BY version"
+	sqlStream           = "SELECT " + columns + fromStream
+	sqlStreamPayloads   = "SELECT position, id, stream, version, type, schema, data" + fromStream
+	sqlAt               = "SELECT " + columns + " FROM events WHERE position = ?"
+	sqlPrefix           = "SELECT key FROM streams WHERE name >= ? AND name < ? LIMIT ?"
 )
 
 const (

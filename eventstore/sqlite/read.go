@@ -129,31 +129,83 @@ func (c *conn) begins(q eventstore.Query, page *page) (*plan, error) {
 	if q.Prefix != "" || len(q.Types) > 0 || len(q.Tags) > 0 {
 		return nil, nil
 	}
-	query := sqlStream
-	if q.PayloadsOnly {
-		query = sqlStreamPayloads
-	}
-	stmt, err := c.prepare(query, q.Streams[0])
-	if err != nil {
-		return nil, err
-	}
 	l := &list{query: sqlListStream, started: true}
 	p := &plan{upper: 1 << 62, lists: []*list{l}, lean: q.PayloadsOnly}
 	rows := page.rows
 	page.rows = min(rows, pointRows)
-	err = p.run(c, stmt, page, func(eventstore.Position) {
-		if l.at == 0 {
-			l.key, p.last = stmt.ColumnInt64(colStream), stmt.ColumnInt64(colLast)
-		}
-		l.at = stmt.ColumnInt64(colVersion)
-	})
+	begin := c.beginsWhole
+	if p.lean {
+		begin = c.beginsLean
+	}
+	err := begin(p, q.Streams[0], page)
 	page.rows = rows
 	c.touched += page.looked
-	if l.key != 0 && c.memo != nil {
+	if err != nil || l.key == 0 {
+		return p, err
+	}
+	if p.last = l.at; !p.done {
+		// It ends where the stream stands now, before anybody has seen any of it.
+		if p.last, _, err = c.number(sqlVersion, l.key); err != nil {
+			return nil, err
+		}
+		p.done = l.at == p.last
+	}
+	if c.memo != nil {
 		// What was seen now is right for as long as the memo is: nobody else has committed.
 		c.memo.keep(q.Streams[0], stream{l.key, uint64(p.last)})
 	}
-	return p, err
+	return p, nil
+}
+
+func (c *conn) beginsWhole(p *plan, name string, page *page) error {
+	stmt, err := c.prepare(sqlStream, name)
+	if err != nil {
+		return err
+	}
+	l := p.lists[0]
+	return p.run(c, stmt, page, func(eventstore.Position) {
+		l.key, l.at = stmt.ColumnInt64(colStream), stmt.ColumnInt64(colVersion)
+	})
+}
+
+// beginsLean makes records of what a fold needs.
+func (c *conn) beginsLean(p *plan, name string, page *page) error {
+	stmt, err := c.prepare(sqlStreamPayloads, name)
+	if err != nil {
+		return err
+	}
+	defer stmt.Reset()
+	l := p.lists[0]
+	for !page.full() {
+		row, err := step(stmt)
+		if err != nil {
+			return err
+		}
+		if !row {
+			p.done = true
+			return nil
+		}
+		page.looked++
+		n := len(page.records)
+		page.records = append(page.records, eventstore.Recorded{})
+		r := &page.records[n]
+		r.Stream, r.Position = name, eventstore.Position(stmt.ColumnInt64(0))
+		if r.ID, err = id(stmt, 1); err != nil {
+			return err
+		}
+		if r.Type, err = c.typeName(stmt.ColumnInt64(4)); err != nil {
+			return err
+		}
+		l.key, l.at = stmt.ColumnInt64(2), stmt.ColumnInt64(3)
+		r.Version, r.Schema = uint64(l.at), stmt.ColumnInt(5)
+		size := stmt.ColumnLen(6)
+		if r.Data = page.lend(size); r.Data == nil {
+			r.Data = c.bytes(size)
+		}
+		stmt.ColumnBytes(6, r.Data)
+		page.bytes += size
+	}
+	return nil
 }
 
 // Version returns where a stream stands; see eventstore.Store. It costs two
@@ -191,7 +243,6 @@ const (
 	colVersion  = 4
 	colType     = 5
 	colTags     = 8
-	colLast     = 11 // of sqlStream
 )
 
 const (

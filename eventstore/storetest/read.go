@@ -27,7 +27,7 @@ var readClauses = []clause{
 			same(t, matching(all, q), s.read(t, store, q), fmt.Sprintf("%+v", q))
 		}
 	}},
-	{says: "a query for payloads alone selects the same events, which may lack tags and metadata and nothing else", run: func(t testing.TB, s Suite) {
+	{says: "a query for payloads alone selects the same events, which may lack tags, metadata, append and time and nothing else", run: func(t testing.TB, s Suite) {
 		store := s.open(t)
 		all := s.population(t, store)
 		for i, q := range queries() {
@@ -43,6 +43,12 @@ var readClauses = []clause{
 				}
 				if len(got[k].Meta) == 0 {
 					got[k].Meta = want[k].Meta
+				}
+				if got[k].Append == 0 {
+					got[k].Append = want[k].Append
+				}
+				if got[k].RecordedAt.IsZero() {
+					got[k].RecordedAt = want[k].RecordedAt
 				}
 			}
 			same(t, want, got, fmt.Sprintf("%+v", q))

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -428,11 +429,18 @@ func TestTheHarnessSeesDoublesOfAppendsSentAgainUnderNewIDs(t *testing.T) {
 		} else {
 			more = append(more, postgres.WithoutCompany())
 		}
-		a, figures := cutting(t, dsn, 1, n, way.callers, func(c *caller) {
-			c.with, c.renames = way.with, true
-		}, []place{afterCommit, beforeReply}, nil, more...)
-		t.Logf("%s: %v; %v", way.name, figures, a)
-		require.Contains(t, fmt.Sprint(a.problems), "is there 2 times", way.name)
+		// One that expects a version is told a conflict instead, so it takes a few.
+		doubles := false
+		for range 10 {
+			a, figures := cutting(t, dsn, 1, n, way.callers, func(c *caller) {
+				c.with, c.renames = way.with, true
+			}, []place{afterCommit, beforeReply}, nil, more...)
+			t.Logf("%s: %v; %v", way.name, figures, a)
+			if doubles = strings.Contains(fmt.Sprint(a.problems), "is there 2 times"); doubles {
+				break
+			}
+		}
+		require.True(t, doubles, way.name)
 	}
 }
 

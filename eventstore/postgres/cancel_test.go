@@ -311,7 +311,7 @@ func strideOf(name string, apart int) int {
 // connection is only made, the call has done its work or says that the context ended, an
 // append is one or none, and the pool is whole.
 func TestAContextThatEndsAtAnyStepToTheServerEndsTheCallAndNothingElse(t *testing.T) {
-	apart := amount(t, strideVariable, 24, 48)
+	apart := sizeOf(t, strideVariable, 24, 48)
 	both(t, func(t *testing.T, form ...postgres.Option) {
 		x := newTrip(t, form...)
 		for name, call := range x.calls() {
@@ -401,7 +401,7 @@ func TestAResendThatIsCutShortIsNoConflict(t *testing.T) {
 
 // F11: likewise, where all backends of the store are terminated at that step.
 func TestBackendsTerminatedAtAnyStepOfACallDoNotFailIt(t *testing.T) {
-	apart := amount(t, strideVariable, 48, 96)
+	apart := sizeOf(t, strideVariable, 48, 96)
 	both(t, func(t *testing.T, form ...postgres.Option) {
 		x := newTrip(t, form...)
 		onServer(t, x.dsn, func(c *pgx.Conn) error {

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -20,7 +18,6 @@ import (
 	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/eventstore/postgres"
 	"github.com/rollforward/rollforward/internal/pgtest"
-	"github.com/rollforward/rollforward/internal/race"
 )
 
 // How much the harnesses of faults do; what they do if it is not set stands where they
@@ -32,21 +29,6 @@ const (
 	closesVariable  = "ROLLFORWARD_PG_CLOSES"  // stores closed under load, of each form
 	strideVariable  = "ROLLFORWARD_PG_STRIDE"  // how far steps stand apart at which a call is disturbed; 1: each
 )
-
-// amount is how much a harness does: full, less under the race detector, or what a
-// variable says.
-func amount(t testing.TB, variable string, full, underRace int) int {
-	t.Helper()
-	if set := os.Getenv(variable); set != "" {
-		n, err := strconv.Atoi(set)
-		require.NoError(t, err, variable)
-		return n
-	}
-	if race.Enabled {
-		return underRace
-	}
-	return full
-}
 
 // sent is one append that a caller wanted made once, and what it was told of it. What
 // it is about stands in the data of its events, so that it is known under other IDs too.
@@ -381,7 +363,7 @@ func everyPlace() []place {
 // and as what its caller was told: by the store's own resend, or, where it has
 // but one try or little time, by the caller's.
 func TestACommitOrItsReplyThatIsCutIsFoundOut(t *testing.T) {
-	n := max(1, amount(t, cutsVariable, 36, 18)/len(ways)/2)
+	n := max(1, sizeOf(t, cutsVariable, 36, 18)/len(ways)/2)
 	both(t, func(t *testing.T, form ...postgres.Option) {
 		dsn := pgtest.Database(t)
 		total, committed, doubts := 0, 0, 0

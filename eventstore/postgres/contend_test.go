@@ -133,7 +133,7 @@ func oppose(t *testing.T, each int, prepare func(dsn, schema string), options ..
 // F15. Appends that share commits do not wait for streams while they hold some; each by
 // itself does, in the order of the locks.
 func TestWritersInOpposedOrdersMeetNoDeadlock(t *testing.T) {
-	each := orderSize(t, contendAppends, 10, 4)
+	each := sizeOf(t, contendAppends, 10, 4)
 	for _, c := range []struct {
 		name    string
 		options []postgres.Option
@@ -217,7 +217,7 @@ type raced struct {
 // which goes on after a conflict: all in one way, and each third in another.
 func TestOfManyWritersOnOneVersionOneWins(t *testing.T) {
 	const stores, writers = 4, 16
-	rounds := orderSize(t, contendRounds, 40, 16)
+	rounds := sizeOf(t, contendRounds, 40, 16)
 	both(t, func(t *testing.T, options ...postgres.Option) {
 		dsn := pgtest.Database(t)
 		options = append(options, postgres.WithSchema(fresh()))
@@ -343,7 +343,7 @@ func crossing(t *testing.T, rounds int, prepare func(dsn, schema string), option
 
 func TestOfTwoWhoCheckWhatTheOtherAppendsToOneWins(t *testing.T) {
 	both(t, func(t *testing.T, options ...postgres.Option) {
-		bothWon, neither := crossing(t, orderSize(t, contendRounds, 40, 16), nil, options...)
+		bothWon, neither := crossing(t, sizeOf(t, contendRounds, 40, 16), nil, options...)
 		require.Zero(t, bothWon)
 		require.Zero(t, neither)
 	})
@@ -631,7 +631,7 @@ func readUnderLoad(t *testing.T, reads int, ask func(q *eventstore.Query), optio
 }
 
 func TestReadersUnderLoadSeeWholeAppends(t *testing.T) {
-	w := readUnderLoad(t, orderSize(t, contendReads, 30, 10), nil)
+	w := readUnderLoad(t, sizeOf(t, contendReads, 30, 10), nil)
 	require.Zero(t, w.torn)
 	require.Greater(t, w.events, w.reads, "hardly anything was read")
 }

@@ -225,7 +225,7 @@ func backends(t testing.TB, c *pgx.Conn, schema string) (n int) {
 
 // F11: whichever backend is terminated whenever, appends end as they say, and all else goes on.
 func TestBackendsThatAreTerminatedUnderLoadLoseNothing(t *testing.T) {
-	n := amount(t, killsVariable, 50, 20)
+	n := sizeOf(t, killsVariable, 50, 20)
 	both(t, func(t *testing.T, form ...postgres.Option) {
 		for _, tries := range []int{0, 1} { // the store's own resend, and the caller's
 			seed := rand.Uint64() >> 1
@@ -329,7 +329,7 @@ func (x crashed) String() string {
 func TestAServerThatCrashesUnderLoadLosesNothingAcknowledged(t *testing.T) {
 	both(t, func(t *testing.T, form ...postgres.Option) {
 		seed := rand.Uint64() >> 1
-		x := crashing(t, seed, amount(t, crashesVariable, 1, 1), form, nil)
+		x := crashing(t, seed, sizeOf(t, crashesVariable, 1, 1), form, nil)
 		t.Logf("%v; seed %d", x, seed)
 		require.Empty(t, x.problems, "seed %d", seed)
 		require.Zero(t, x.missed+x.wrong, "seed %d", seed)

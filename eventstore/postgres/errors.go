@@ -33,7 +33,6 @@ const (
 	codeDiskFull      = "53100"
 	codeOutOfMemory   = "53200" // of the lock table as well
 	codeTooMany       = "53300"
-	codeCancelled     = "57014"
 	codeShutdown      = "57P01"
 	codeCrash         = "57P02"
 	codeStarting      = "57P03"

@@ -1,10 +1,6 @@
 package postgres
 
-import (
-	"reflect"
-
-	"github.com/jackc/pgx/v5/pgxpool"
-)
+import "reflect"
 
 // Schema is the script by which a store is made.
 func Schema() string { return schema }
@@ -25,11 +21,6 @@ func WithoutMigrationLock(meet func()) Option {
 			}
 		}
 	}
-}
-
-// ConnectedBy changes how the connections of a store are made.
-func ConnectedBy(change func(*pgxpool.Config)) Option {
-	return func(c *config) { c.hooks.configure = change }
 }
 
 // WithByID is the control of the plans: events are looked up by this.

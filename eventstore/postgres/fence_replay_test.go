@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,27 +17,12 @@ import (
 	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/eventstore/postgres"
 	"github.com/rollforward/rollforward/internal/pgtest"
-	"github.com/rollforward/rollforward/internal/race"
 )
 
 const (
 	fenceSchedules = "ROLLFORWARD_PG_FENCE_SCHEDULES" // of the model that the server goes through; 40 if not set
 	fenceCommits   = "ROLLFORWARD_PG_FENCE_COMMITS"   // that are watched; 200 if not set
 )
-
-// fenceSize returns what a variable says, or how much is done without it.
-func fenceSize(t testing.TB, variable string, otherwise int) int {
-	if given := os.Getenv(variable); given != "" {
-		n, err := strconv.Atoi(given)
-		require.NoError(t, err, variable)
-		require.Positive(t, n, variable)
-		return n
-	}
-	if race.Enabled {
-		return otherwise / 4
-	}
-	return otherwise
-}
 
 // fenceStage is a server on which the steps of the model are done, each as a statement
 // on the connection of who does it. Its tables are as plain as the model's: no trigger
@@ -340,7 +323,7 @@ func TestTheServerDoesWhatTheModelOfTheFenceDoes(t *testing.T) {
 		newFenceModel(fenceOfOurs, simScenario{name: "late", errands: [simTransactions]simErrand{simLateSaver, simWavering, simIdle}}).wholeCommits(),
 		newFenceModel(fenceOfOurs, simOfStream(simEverybody)).wholeCommits(),
 	}
-	steps, n := 0, fenceSize(t, fenceSchedules, 40)
+	steps, n := 0, sizeOf(t, fenceSchedules, 40, 10)
 	for i := range n {
 		m := models[i%len(models)]
 		schedule := m.wander(random)
@@ -708,7 +691,7 @@ func TestWhenAFenceIsGoneWhatItHeldBackCanBeSeen(t *testing.T) {
 	g := newFenceGround(t)
 	c, watcher, beside := fenceConnect(t, g.dsn), fenceConnect(t, g.dsn), fenceConnect(t, g.dsn)
 	g.fenceWatch(t, beside)
-	n := fenceSize(t, fenceCommits, 200)
+	n := sizeOf(t, fenceCommits, 200, 50)
 	for range n {
 		tx := g.begin(t, c)
 		r := g.append(t, tx, "s")
@@ -759,7 +742,7 @@ func TestTheWatcherSeesAFenceThatIsGoneTooEarly(t *testing.T) {
 func TestWhoWaitsForAStreamSeesWhatWasAppendedMeanwhile(t *testing.T) {
 	g := newFenceGround(t)
 	c, waiter, beside := fenceConnect(t, g.dsn), fenceConnect(t, g.dsn), fenceConnect(t, g.dsn)
-	n := fenceSize(t, fenceCommits, 200) / 2
+	n := sizeOf(t, fenceCommits, 200, 50) / 2
 	for i := range n {
 		tx, next := g.begin(t, c), g.begin(t, waiter)
 		stands := uint64(2 * i)

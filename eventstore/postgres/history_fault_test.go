@@ -247,7 +247,7 @@ func replay(records []eventstore.Recorded) iter.Seq2[eventstore.Recorded, error]
 // found makes histories until a check finds one wrong, and returns it.
 func found(t *testing.T, g *ground, wrap wrapping, wrong func(figures *historyFigures, h *history) bool) *history {
 	t.Helper()
-	seed := uint64(historySetting(t, historySeedVariable, rand.IntN(1<<31)))
+	seed := historySeed(t)
 	var figures historyFigures
 	for i := range mostHistories {
 		h := makeHistory(t, g, seed+uint64(i), false, wrap)

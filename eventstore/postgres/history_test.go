@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -24,7 +23,6 @@ import (
 	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/eventstore/postgres"
 	"github.com/rollforward/rollforward/internal/pgtest"
-	"github.com/rollforward/rollforward/internal/race"
 )
 
 const (
@@ -45,15 +43,10 @@ const (
 	neverReturns    = int64(1) << 62
 )
 
-func historySetting(t testing.TB, variable string, otherwise int) int {
-	t.Helper()
-	set := os.Getenv(variable)
-	if set == "" {
-		return otherwise
-	}
-	n, err := strconv.Atoi(set)
-	require.NoError(t, err, variable)
-	return n
+// historySeed is drawn, or what its variable says.
+func historySeed(t testing.TB) uint64 {
+	drawn := rand.IntN(1 << 31)
+	return uint64(sizeOf(t, historySeedVariable, drawn, drawn))
 }
 
 // spoken is what the clients of a history call of a store, so that a test can put a
@@ -94,7 +87,7 @@ func newGround(t *testing.T, options ...postgres.Option) *ground {
 		}
 	}
 	for range historyStores {
-		g.stores = append(g.stores, open(t, dsn+" pool_max_conns=6", append(options, postgres.WithSchema(g.schema), postgres.WithPausesAt(pause))...))
+		g.stores = append(g.stores, open(t, dsn+" pool_max_conns=6", append(options, postgres.WithSchema(g.schema), postgres.WithStep(pause))...))
 	}
 	return g
 }
@@ -431,12 +424,8 @@ func (h *history) draw(t *testing.T) (path, text string) {
 }
 
 func TestHistoriesOfManyClientsAreLinearAtFullSize(t *testing.T) {
-	n := 20
-	if race.Enabled {
-		n = 10
-	}
-	n = historySetting(t, historiesVariable, n)
-	seed := uint64(historySetting(t, historySeedVariable, rand.IntN(1<<31)))
+	n := sizeOf(t, historiesVariable, 20, 10)
+	seed := historySeed(t)
 	both(t, func(t *testing.T, options ...postgres.Option) {
 		g := newGround(t, options...)
 		var figures historyFigures

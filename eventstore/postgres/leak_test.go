@@ -243,7 +243,7 @@ func leftovers(t testing.TB, f func()) (left []string) {
 // F40 and F41: stores that are closed while they are used from all sides end every call,
 // keep what they acknowledged, and leave nothing here or on the server.
 func TestStoresClosedUnderLoadEndEveryCallAndLeaveNothing(t *testing.T) {
-	n := amount(t, closesVariable, 50, 10)
+	n := sizeOf(t, closesVariable, 50, 10)
 	both(t, func(t *testing.T, form ...postgres.Option) {
 		dsn, seed := pgtest.Database(t), rand.Uint64()>>1
 		var x *closed

@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/eventstore/postgres"
 	"github.com/rollforward/rollforward/internal/pgtest"
+	"github.com/rollforward/rollforward/internal/race"
 )
 
 func TestMain(m *testing.M) { os.Exit(pgtest.Run(m)) }
@@ -45,4 +47,20 @@ func both(t *testing.T, test func(t *testing.T, options ...postgres.Option)) {
 
 func schemaOf(store eventstore.Store) string {
 	return strings.TrimPrefix(postgres.Channel(store.(*postgres.Store)), "rollforward_")
+}
+
+// sizeOf is how much a harness does: full, less under the race detector, or what a
+// variable says.
+func sizeOf(t testing.TB, variable string, full, underRace int) int {
+	t.Helper()
+	if set := os.Getenv(variable); set != "" {
+		n, err := strconv.Atoi(set)
+		require.NoError(t, err, variable)
+		require.Positive(t, n, variable)
+		return n
+	}
+	if race.Enabled {
+		return underRace
+	}
+	return full
 }

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -21,27 +19,11 @@ import (
 	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/eventstore/postgres"
 	"github.com/rollforward/rollforward/internal/pgtest"
-	"github.com/rollforward/rollforward/internal/race"
 )
 
 // orderEvents sets how many events the harness of order records; some thousands if it is
 // not set. From 100,000 on its idle transactions stay open for five seconds.
 const orderEvents = "ROLLFORWARD_PG_ORDER_EVENTS"
-
-// orderSize is how much a harness does: full, less under the race detector, or what a
-// variable says.
-func orderSize(t testing.TB, variable string, full, underRace int) int {
-	t.Helper()
-	if set := os.Getenv(variable); set != "" {
-		n, err := strconv.Atoi(set)
-		require.NoError(t, err, variable)
-		return n
-	}
-	if race.Enabled {
-		return underRace
-	}
-	return full
-}
 
 // orderEvent is an event of an append of n events.
 func orderEvent(stream string, n int) eventstore.Event {
@@ -562,7 +544,7 @@ func (o *ordering) report(t *testing.T) verdict {
 
 // F17, with the naive reader beside it as its control.
 func TestALiveReaderMissesNothingThatCommitsLateAtFullSize(t *testing.T) {
-	o := &ordering{events: orderSize(t, orderEvents, 3000, 1000), idle: 3 * time.Second, times: 2}
+	o := &ordering{events: sizeOf(t, orderEvents, 3000, 1000), idle: 3 * time.Second, times: 2}
 	if o.events >= 100_000 {
 		o.idle = 5 * time.Second
 	}

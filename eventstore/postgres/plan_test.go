@@ -61,7 +61,7 @@ type plans struct {
 
 // option has the connections of a store tell their plans.
 func (p *plans) option(t testing.TB) postgres.Option {
-	return postgres.ConnectedBy(func(c *pgxpool.Config) {
+	return postgres.Connecting(func(c *pgxpool.Config) {
 		c.ConnConfig.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
 			_, told, ok := strings.Cut(n.Message, "plan:\n")
 			if !ok {

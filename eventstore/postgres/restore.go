@@ -24,7 +24,6 @@ func (s *Store) Restore(ctx context.Context, after eventstore.Position, records 
 	for failures := 1; ; failures++ {
 		head, err := s.restore(bound, ctx, after, records)
 		if err == nil {
-			s.tell()
 			return head, nil
 		}
 		over := ended(bound)
@@ -75,20 +74,17 @@ func (s *Store) restore(bound, ctx context.Context, after eventstore.Position, r
 	if err != nil {
 		return 0, err
 	}
-	for _, r := range records {
-		if k, ok := known[r.ID]; ok {
-			return 0, eventstore.NotApplied(&eventstore.DuplicateError{ID: r.ID, Stream: k.Stream, Reason: "it is in the log already"})
-		}
-		if at := t.versions[r.Stream]; at+1 != r.Version {
-			return 0, &eventstore.ConflictError{Stream: r.Stream, Want: r.Version - 1, Actual: at}
-		}
-		t.versions[r.Stream]++
-	}
 	for _, a := range appends {
 		t.add(a)
 	}
 	for i, r := range records {
-		t.rows[i].Version, t.rows[i].RecordedAt = r.Version, r.RecordedAt
+		if k, ok := known[r.ID]; ok {
+			return 0, eventstore.NotApplied(&eventstore.DuplicateError{ID: r.ID, Stream: k.Stream, Reason: "it is in the log already"})
+		}
+		if next := t.rows[i].Version; next != r.Version {
+			return 0, &eventstore.ConflictError{Stream: r.Stream, Want: r.Version - 1, Actual: next - 1}
+		}
+		t.rows[i].RecordedAt = r.RecordedAt
 	}
 	return t.head, s.commit(ctx, c.Conn(), t, func() {})
 }

@@ -138,13 +138,14 @@ func (s *Store) poll(ctx context.Context, heard <-chan struct{}) {
 		case moved:
 			interval, quiet = pollFirst, time.Now()
 			s.bell.Ring()
-		case time.Since(quiet) < time.Second || s.pollOnly:
+		case time.Since(quiet) < time.Second:
 			interval = min(pollLast, interval*5/4)
+		case s.watch.idle():
+			return
+		case s.pollOnly:
+			interval = pollLast
 		default:
 			interval = pollHeard
-			if s.watch.idle() {
-				return
-			}
 		}
 		timer.Reset(interval)
 	}

@@ -29,15 +29,6 @@ type page struct {
 	used    int    // of lent
 }
 
-// lend returns n bytes of those that are lent, while there are any.
-func (p *page) lend(n int) []byte {
-	if n > len(p.lent)-p.used {
-		return nil
-	}
-	p.used += n
-	return p.lent[p.used-n : p.used : p.used]
-}
-
 // full reports whether the read has to end.
 func (p *page) full() bool {
 	return len(p.records) >= p.rows || p.bytes >= pageBytes || p.looked >= pageLooked
@@ -199,9 +190,7 @@ func (c *conn) beginsLean(p *plan, name string, page *page) error {
 		l.key, l.at = stmt.ColumnInt64(2), stmt.ColumnInt64(3)
 		r.Version, r.Schema = uint64(l.at), stmt.ColumnInt(5)
 		size := stmt.ColumnLen(6)
-		if r.Data = page.lend(size); r.Data == nil {
-			r.Data = c.bytes(size)
-		}
+		r.Data = c.bytes(size, page)
 		stmt.ColumnBytes(6, r.Data)
 		page.bytes += size
 	}
@@ -272,10 +261,7 @@ func (c *conn) record(stmt *driver.Stmt, stream int64, at eventstore.Position, r
 	r.Schema = stmt.ColumnInt(6)
 	r.RecordedAt = time.UnixMicro(stmt.ColumnInt64(7)).UTC()
 	meta, data := stmt.ColumnLen(9), stmt.ColumnLen(10)
-	both := page.lend(meta + data)
-	if both == nil {
-		both = c.bytes(meta + data)
-	}
+	both := c.bytes(meta+data, page)
 	if meta > 0 {
 		r.Meta = both[:meta:meta]
 		stmt.ColumnBytes(9, r.Meta)
@@ -285,8 +271,12 @@ func (c *conn) record(stmt *driver.Stmt, stream int64, at eventstore.Position, r
 	return nil
 }
 
-// bytes returns n bytes that nobody else has.
-func (c *conn) bytes(n int) []byte {
+// bytes returns n bytes that the page lends, while it has any, or that nobody else has.
+func (c *conn) bytes(n int, page *page) []byte {
+	if n <= len(page.lent)-page.used {
+		page.used += n
+		return page.lent[page.used-n : page.used : page.used]
+	}
 	const share = 4 << 10
 	if n > share/4 {
 		return make([]byte, n)

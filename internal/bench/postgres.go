@@ -228,58 +228,17 @@ func (b *bench) postgresReads() ([]row, error) {
 		if _, err := limit.conn.Exec(b.ctx, "VACUUM ANALYZE "+name+".events"); err != nil {
 			return nil, err
 		}
-		whole := func(events int) error {
-			if events != n {
-				return fmt.Errorf("%d events were read of %d", events, n)
-			}
-			return nil
-		}
-		took, err := pair(b.pairs, func() error { return nil }, func() error {
-			events, _, err := readAll(b.ctx, store, n, false)
-			return errors.Join(err, whole(events))
-		}, func() error {
-			events := 0
-			err := limit.scan(func(r rawRecord) {
-				if len(r.data) == payload && r.stream != "" {
-					events++
-				}
-			})
-			return errors.Join(err, whole(events))
-		})
+		scan := row{What: fmt.Sprintf("PostgreSQL, read all of %s events, undecoded", grouped(float64(n))), Unit: "events/s", Known: "1,100,000-1,400,000", Wanted: 0.80}
+		scans, err := b.scansOf(scan, n, store, limit.scan)
 		if err != nil {
 			return nil, err
 		}
-		scan := row{What: fmt.Sprintf("PostgreSQL, read all of %s events, undecoded", grouped(float64(n))), Unit: "events/s", Known: "1,100,000-1,400,000", Wanted: 0.80}.rates(n, took)
 		registry, err := newRegistry()
 		if err != nil {
 			return nil, err
 		}
-		draw := rand.New(rand.NewPCG(1, 2))
-		names := make([]string, b.loads)
-		each := func(load func(string) (state, error)) side {
-			return func() error {
-				for _, name := range names {
-					s, err := load(name)
-					if err != nil {
-						return err
-					}
-					if s.Moves != perStream-1 || !s.Closed {
-						return fmt.Errorf("%s has %d moves", name, s.Moves)
-					}
-				}
-				return nil
-			}
-		}
-		took, err = pair(b.pairs, func() error {
-			for i := range names {
-				names[i] = streamName(draw.IntN(n / perStream))
-			}
-			return nil
-		}, each(func(name string) (state, error) { return loadTyped(b.ctx, store, registry, name) }), each(limit.load))
-		if err != nil {
-			return nil, err
-		}
-		load := row{What: "PostgreSQL, load: a stream of 20 events into state", Unit: "events/s", Known: "102,000-107,000"}.rates(b.loads*perStream, took)
-		return []row{scan, load}, nil
+		load := row{What: "PostgreSQL, load: a stream of 20 events into state", Unit: "events/s", Known: "102,000-107,000"}
+		loads, err := b.loadsOf(load, n, func(name string) (state, error) { return loadTyped(b.ctx, store, registry, name) }, limit.load)
+		return append(scans, loads...), err
 	})
 }

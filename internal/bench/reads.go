@@ -77,6 +77,12 @@ func (b *bench) load() (_ []row, err error) {
 	if err != nil {
 		return nil, err
 	}
+	r := row{What: "load: a stream of 20 events into state", Unit: "events/s", Known: "250,000", Wanted: 0.85}
+	return b.loadsOf(r, n, func(name string) (state, error) { return loadTyped(b.ctx, store, registry, name) }, limit.load)
+}
+
+// loadsOf measures loads of streams drawn at random among n events, all complete.
+func (b *bench) loadsOf(r row, n int, ours, limit func(name string) (state, error)) ([]row, error) {
 	draw := rand.New(rand.NewPCG(1, 2))
 	names := make([]string, b.loads)
 	each := func(load func(string) (state, error)) side {
@@ -98,11 +104,10 @@ func (b *bench) load() (_ []row, err error) {
 			names[i] = streamName(draw.IntN(n / perStream))
 		}
 		return nil
-	}, each(func(name string) (state, error) { return loadTyped(b.ctx, store, registry, name) }), each(limit.load))
+	}, each(ours), each(limit))
 	if err != nil {
 		return nil, err
 	}
-	r := row{What: "load: a stream of 20 events into state", Unit: "events/s", Known: "250,000", Wanted: 0.85}
 	return []row{r.rates(b.loads*perStream, took)}, nil
 }
 
@@ -140,26 +145,8 @@ func (b *bench) scan() (_ []row, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, done()) }()
-	whole := func(events int) error {
-		if events != n {
-			return fmt.Errorf("%d events were read of %d", events, n)
-		}
-		return nil
-	}
-	ours := func() error {
-		events, _, err := readAll(b.ctx, store, n, false)
-		return errors.Join(err, whole(events))
-	}
-	theirs := func() error {
-		events := 0
-		err := limit.scan(func(r rawRecord) {
-			if len(r.data) == payload && r.stream != "" {
-				events++
-			}
-		})
-		return errors.Join(err, whole(events))
-	}
-	took, err := pair(b.pairs, func() error { return nil }, ours, theirs)
+	scan := row{What: fmt.Sprintf("read all of %s events, undecoded", grouped(float64(n))), Unit: "events/s", Known: "1,700,000-2,200,000", Wanted: 0.80}
+	scans, err := b.scansOf(scan, n, store, limit.scan)
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +154,32 @@ func (b *bench) scan() (_ []row, err error) {
 	if err != nil {
 		return nil, err
 	}
-	scan := row{What: fmt.Sprintf("read all of %s events, undecoded", grouped(float64(n))), Unit: "events/s", Known: "1,700,000-2,200,000", Wanted: 0.80}
 	heap := row{What: "   by how much the live heap grows meanwhile", Pairs: 1, Value: spread{grown, grown, grown}, Of: " MiB", Wanted: 4, Most: true}
-	return []row{scan.rates(n, took), heap}, nil
+	return append(scans, heap), nil
+}
+
+// scansOf measures reading all of n events.
+func (b *bench) scansOf(r row, n int, store eventstore.Store, limit func(func(rawRecord)) error) ([]row, error) {
+	whole := func(events int) error {
+		if events != n {
+			return fmt.Errorf("%d events were read of %d", events, n)
+		}
+		return nil
+	}
+	took, err := pair(b.pairs, func() error { return nil }, func() error {
+		events, _, err := readAll(b.ctx, store, n, false)
+		return errors.Join(err, whole(events))
+	}, func() error {
+		events := 0
+		err := limit(func(r rawRecord) {
+			if len(r.data) == payload && r.stream != "" {
+				events++
+			}
+		})
+		return errors.Join(err, whole(events))
+	})
+	if err != nil {
+		return nil, err
+	}
+	return []row{r.rates(n, took)}, nil
 }

@@ -77,6 +77,11 @@ type Call struct {
 	Content     any       // what is asked for, as JSON without Go's type names: a key that comes again with other content is refused
 	Correlation string    // what belongs to one undertaking shares it
 	Causation   uuid.UUID // ID of the event that caused the command
+
+	// Fence are streams that must stand at these versions, such as that of a lease:
+	// otherwise nothing is recorded but the refusals, and the error is an
+	// *eventstore.ConflictError, unless the key was answered already.
+	Fence []eventstore.Expect
 }
 
 // Done is what came of a command.

@@ -46,6 +46,11 @@ func (w *work) attempt(inner *eventstore.Tx) error {
 			return err
 		}
 	}
+	for _, x := range w.call.Fence {
+		if err := inner.Expect(x.Stream, x.Version); err != nil {
+			return w.unlessOvertaken(err)
+		}
+	}
 	if err := w.f(tx); err != nil {
 		return w.unlessOvertaken(err)
 	}

@@ -30,6 +30,8 @@ var arrows = map[string][]string{
 	"eventstore/spec":                     {"eventstore", "eventstore/archive", "eventstore/memory"}, // histories in tests are held in memory
 	"eventstore/command":                  {"eventstore"},
 	"eventstore/relay":                    {"eventstore", "eventstore/command"},
+	"eventstore/relay/cloudevents":        {"eventstore", "eventstore/relay"},
+	"eventstore/telemetry":                {"eventstore/..."},
 	"eventstore/process":                  {"eventstore", "eventstore/command", "eventstore/relay"},
 	"eventstore/examples/lending":         {"eventstore/..."},
 	"eventstore/examples/lending/library": {"eventstore"},
@@ -39,6 +41,8 @@ var arrows = map[string][]string{
 	"change":                              {"cmdb", "internal/workflow", "eventstore/..."},
 	"change/risk":                         {"change", "cmdb", "eventstore/..."},
 	"change/schedule":                     {"change", "cmdb", "eventstore/..."},
+	"change/notify":                       {"change", "cmdb", "eventstore/..."},
+	"change/automation":                   {"change", "cmdb", "eventstore/..."},
 	"release":                             {"change", "cmdb", "internal/workflow", "eventstore/..."},
 	"audit":                               {"change/...", "release", "cmdb", "internal/workflow", "eventstore/..."},
 	"rollforwardtest":                     {"...", ""},
@@ -52,6 +56,7 @@ var arrows = map[string][]string{
 	"internal/tally":                      {},
 	"internal/timing":                     {},
 	"internal/house":                      {},
+	"internal/pending":                    {},
 }
 
 // modules says which modules the rooms that everybody links may pull in,

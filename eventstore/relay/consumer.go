@@ -1,0 +1,146 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/rollforward/rollforward/eventstore"
+)
+
+// consumer is one subscription: it takes the lease, reads the log, hands messages
+// out, and keeps what was acknowledged. One goroutine does all of that; each
+// message under way has one of its own that waits for its answer.
+type consumer struct {
+	config   Config
+	id       string // of the durable consumer; empty where there is none
+	topic    string
+	query    eventstore.Query
+	keep     eventstore.Checkpoints // nil where id is empty
+	registry *eventstore.Registry
+	out      chan *message.Message
+
+	closing chan struct{} // closed when no further message is to be handed out
+	done    chan struct{} // closed when the goroutine has ended
+
+	mu  sync.Mutex
+	now Status
+}
+
+// run is the consumer's goroutine.
+func (c *consumer) run(ctx context.Context) {
+	defer close(c.done)
+	defer close(c.out)
+	for failures := 0; ctx.Err() == nil; {
+		began := time.Now()
+		err := c.term(ctx)
+		if ctx.Err() != nil || c.isClosing() {
+			break
+		}
+		c.publish(func(now *Status) { now.Holding, now.Standby, now.Err = false, c.id != "", err })
+		switch {
+		case errors.Is(err, ErrLeaseLost):
+			c.config.Logger.Info("consumer lost its lease", "consumer", c.id, "error", err)
+			failures = 0
+			continue
+		case final(err):
+			c.config.Logger.Error("consumer stopped", "consumer", c.id, "topic", c.topic, "error", err)
+			c.publish(func(now *Status) { now.Stopped = true })
+			select {
+			case <-ctx.Done():
+			case <-c.closing:
+			}
+			return
+		}
+		if failures++; time.Since(began) > c.config.LastPause {
+			failures = 1
+		}
+		if failures == 1 {
+			c.config.Logger.Warn("consumer cannot go on and tries again", "consumer", c.id, "topic", c.topic, "error", err)
+		}
+		wait, stop := c.untilClosing(ctx)
+		_ = pause(wait, c.backoff(failures)) // why it ended is asked next
+		stop()
+		if c.isClosing() {
+			break
+		}
+	}
+}
+
+// final reports whether an error does not go away by trying again.
+func final(err error) bool {
+	for _, end := range []error{eventstore.ErrRewound, eventstore.ErrDamaged, eventstore.ErrNewerFormat, eventstore.ErrClosed, eventstore.ErrUnknownType, eventstore.ErrFutureSchema} {
+		if errors.Is(err, end) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *consumer) isClosing() bool {
+	select {
+	case <-c.closing:
+		return true
+	default:
+		return false
+	}
+}
+
+// untilClosing returns a context that ends also when the consumer is closed.
+func (c *consumer) untilClosing(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-c.closing:
+		case <-ctx.Done():
+		}
+		cancel()
+	}()
+	return ctx, cancel
+}
+
+// backoff is the pause after so many failures: doubled with each, a fifth at random.
+func (c *consumer) backoff(failures int) time.Duration {
+	d := c.config.FirstPause << min(failures-1, 30)
+	if d <= 0 || d > c.config.LastPause {
+		d = c.config.LastPause
+	}
+	return d - time.Duration(rand.Int64N(int64(d)/5+1))
+}
+
+// term holds the lease until it is lost, the consumer is closed, or something
+// fails, and returns why.
+func (c *consumer) term(ctx context.Context) error {
+	acquiring, stop := c.untilClosing(ctx)
+	h, err := c.acquire(acquiring)
+	stop()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	l := newLine(ctx, c, h)
+	c.publish(func(now *Status) { now.Holding, now.Standby, now.Err, now.Token = c.id != "", false, nil, h.token })
+	err = l.work()
+	closing := err == nil
+	if closing {
+		l.drain(c.config.Grace)
+	}
+	cancel()
+	l.end()
+	if closing && c.id != "" {
+		release, stop := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+		defer stop()
+		if err := c.save(release, h, true); err != nil {
+			c.config.Logger.Warn("consumer did not let go of its lease: another waits for it to lapse", "consumer", c.id, "error", err)
+		}
+	}
+	return err
+}
+
+// releaseTimeout is how long a consumer that closes tries to save where it is.
+const releaseTimeout = 5 * time.Second

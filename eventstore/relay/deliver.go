@@ -1,0 +1,71 @@
+package relay
+
+import (
+	"context"
+	"time"
+
+	"github.com/rollforward/rollforward/eventstore"
+)
+
+// deliver hands a message out and has somebody wait for its answer. Where the lease
+// was not seen to be in force for a while, such as in a process that was stopped and
+// goes on, it is looked at first.
+func (l *line) deliver(d *delivery) error {
+	if l.id != "" {
+		if time.Since(l.proved) > l.config.Lease/2 {
+			if err := l.prove(l.ctx, l.hold); err != nil {
+				return err
+			}
+		}
+		d.fence = []eventstore.Expect{eventstore.At(leaseStream(l.id), l.token)}
+	}
+	m, err := l.config.Message(d.record)
+	if err != nil {
+		// It cannot even be handed out.
+		d.cancel, d.failed = func() {}, err
+		l.flying[d] = true
+		l.answers <- answer{delivery: d, nacked: true}
+		return nil
+	}
+	ctx, cancel := context.WithCancel(context.WithValue(l.ctx, deliveryKey{}, d))
+	d.cancel = cancel
+	m.SetContext(ctx)
+	l.flying[d] = true
+	go func() {
+		select {
+		case l.out <- m:
+			d.hand()
+		case <-ctx.Done():
+			l.answers <- answer{delivery: d}
+			return
+		}
+		select {
+		case <-m.Acked():
+			l.answers <- answer{delivery: d, acked: true}
+		case <-m.Nacked():
+			l.answers <- answer{delivery: d, nacked: true}
+		case <-ctx.Done():
+			// It may have been answered in the same moment.
+			select {
+			case <-m.Acked():
+				l.answers <- answer{delivery: d, acked: true}
+			default:
+				l.answers <- answer{delivery: d}
+			}
+		}
+	}()
+	return nil
+}
+
+func (d *delivery) hand() {
+	d.mu.Lock()
+	d.handed = true
+	d.mu.Unlock()
+}
+
+// received reports whether somebody has taken the message.
+func (d *delivery) received() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.handed
+}

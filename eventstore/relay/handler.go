@@ -1,0 +1,285 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill"
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/rollforward/rollforward/eventstore"
+)
+
+// Handler is what one durable consumer does. Its name is for ever: where the
+// consumer is, the keys of its effects and the decisions on its events are kept
+// under it. Which events it takes may change; it takes new ones from where it is.
+type Handler struct {
+	Name  string // at most 64 bytes: "tell-owners"
+	Cases []Case // by event type
+
+	// Topic is what it is given; see Topic. Default the types of its cases. An event
+	// that no case takes is acknowledged.
+	Topic string
+
+	// History has it start at the beginning of the log when it is started for the
+	// first time. Default: it starts with what is recorded from then on, so that a new
+	// handler does not write to people about what is long past.
+	History bool
+
+	// Timeout is when the context of a call ends. Default 1 min.
+	Timeout time.Duration
+
+	Workers, Attempts int // default those of Config
+}
+
+// Case is what a handler does with events of one type; make one with [On] or [Any].
+type Case struct {
+	typeName func(r *eventstore.Registry) (string, error) // nil: every event
+	call     func(ctx context.Context, payload any, env Envelope) error
+}
+
+// On has events with payload E handled by f. An error of f has the event delivered
+// again later; [Permanent] has it parked at once.
+func On[E any](f func(ctx context.Context, e E, env Envelope) error) Case {
+	return Case{
+		typeName: func(r *eventstore.Registry) (string, error) { var zero E; return r.TypeName(zero) },
+		call: func(ctx context.Context, payload any, env Envelope) error {
+			e, ok := payload.(E)
+			if !ok {
+				return fmt.Errorf("event %s has a payload of type %T: %w", env.ID, payload, eventstore.ErrMalformed)
+			}
+			return f(ctx, e, env)
+		},
+	}
+}
+
+// Any has events of the handler's Topic that no other case takes handled by f,
+// without their payload being decoded.
+func Any(f func(ctx context.Context, env Envelope) error) Case {
+	return Case{call: func(ctx context.Context, _ any, env Envelope) error { return f(ctx, env) }}
+}
+
+// prepared is a handler whose cases are found by event type.
+type prepared struct {
+	Handler
+	registry *eventstore.Registry
+	byType   map[string]Case
+	other    *Case
+}
+
+func (h Handler) prepare(r *eventstore.Registry) (*prepared, error) {
+	if h.Name == "" || len(h.Name) > maxName {
+		return nil, fmt.Errorf("relay: a handler has a name of at most %d bytes, by which its progress is kept: %.80q", maxName, h.Name)
+	}
+	if r == nil {
+		return nil, fmt.Errorf("relay: handler %q: a Registry is required", h.Name)
+	}
+	p := &prepared{Handler: h, registry: r, byType: map[string]Case{}}
+	var types []string
+	for _, c := range h.Cases {
+		switch {
+		case c.call == nil:
+			return nil, fmt.Errorf("relay: handler %q has an empty case: make cases with On or Any", h.Name)
+		case c.typeName == nil && p.other != nil:
+			return nil, fmt.Errorf("relay: handler %q has two cases for any event", h.Name)
+		case c.typeName == nil:
+			p.other = &c
+			continue
+		}
+		name, err := c.typeName(r)
+		if err != nil {
+			return nil, fmt.Errorf("relay: handler %q: %w", h.Name, err)
+		}
+		if slices.Contains(types, name) {
+			return nil, fmt.Errorf("relay: handler %q has two cases for %q", h.Name, name)
+		}
+		types = append(types, name)
+		p.byType[name] = c
+	}
+	switch {
+	case len(h.Cases) == 0:
+		return nil, fmt.Errorf("relay: handler %q has no cases", h.Name)
+	case p.Topic == "" && p.other != nil:
+		return nil, fmt.Errorf("relay: handler %q takes any event: say of which Topic, such as relay.All", h.Name)
+	case p.Topic == "":
+		p.Topic = ByType(types...)
+	}
+	if p.Timeout == 0 {
+		p.Timeout = time.Minute
+	}
+	return p, nil
+}
+
+// Func returns the handler as a function for messages of any subscriber, such as one
+// of a broker to which a [Forwarder] writes. Keys of effects are the same; there is
+// no lease, and so no fence.
+func (h Handler) Func(r *eventstore.Registry) (message.NoPublishHandlerFunc, error) {
+	p, err := h.prepare(r)
+	if err != nil {
+		return nil, err
+	}
+	return p.handle, nil
+}
+
+// PanicError says that a handler panicked.
+type PanicError struct {
+	Value any
+	Stack []byte
+}
+
+func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
+
+// handle calls the case of a message's event.
+func (p *prepared) handle(m *message.Message) (err error) {
+	defer func() {
+		if err != nil {
+			Failed(m, err)
+		}
+	}()
+	r, err := Recorded(m)
+	if err != nil {
+		return err
+	}
+	env := Envelope{Recorded: r, Handler: p.Name, Attempt: 1}
+	if d, ok := m.Context().Value(deliveryKey{}).(*delivery); ok {
+		env.Attempt, env.fence = d.attempt, d.fence
+	}
+	if env.Metadata, err = eventstore.DecodeMetadata(r.Meta); err != nil {
+		return err
+	}
+	c, found := p.byType[r.Type]
+	var payload any
+	switch {
+	case found:
+		if payload, err = p.registry.Decode(r.Event); err != nil {
+			return err
+		}
+	case p.other != nil:
+		c = *p.other
+	default:
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(m.Context(), p.Timeout)
+	defer cancel()
+	defer func() {
+		if value := recover(); value != nil {
+			err = &PanicError{value, debug.Stack()}
+		}
+	}()
+	return c.call(ctx, payload, env)
+}
+
+// Handlers are handlers on one log.
+type Handlers struct {
+	config  Config
+	all     []*prepared
+	sources []*Subscriber // of each
+
+	mu     sync.Mutex
+	router *message.Router // of Run
+}
+
+// New returns handlers that are not running yet. Name, After and Message of config
+// are not used. It does no I/O.
+func New(config Config, handlers ...Handler) (*Handlers, error) {
+	config.Name = ""
+	config, err := config.withDefaults(8, 10)
+	if err != nil {
+		return nil, err
+	}
+	config.Message = Message
+	h := &Handlers{config: config}
+	for _, handler := range handlers {
+		p, err := handler.prepare(config.Registry)
+		if err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(h.all, func(other *prepared) bool { return other.Name == p.Name }) {
+			return nil, fmt.Errorf("relay: two handlers are called %q: each would take what is the other's for done", p.Name)
+		}
+		if _, err := config.Topics(p.Topic); err != nil {
+			return nil, fmt.Errorf("relay: handler %q: %w", p.Name, err)
+		}
+		c := config
+		c.Name, c.FromNow = p.Name, !p.History
+		if p.Workers != 0 {
+			c.Workers = p.Workers
+		}
+		if p.Attempts != 0 {
+			c.Attempts = p.Attempts
+		}
+		if c, err = c.withDefaults(8, 10); err != nil {
+			return nil, fmt.Errorf("handler %q: %w", p.Name, err)
+		}
+		source, err := newSubscriber(c, true)
+		if err != nil {
+			return nil, err
+		}
+		h.all, h.sources = append(h.all, p), append(h.sources, source)
+	}
+	return h, nil
+}
+
+// AddTo adds each handler to a router of yours, under its name, to run with your
+// middleware. The router closes them.
+func (h *Handlers) AddTo(router *message.Router) {
+	for i, p := range h.all {
+		router.AddConsumerHandler(p.Name, p.Topic, h.sources[i], p.handle)
+	}
+}
+
+// Run runs the handlers on a router of their own until ctx ends, or Close is called.
+// What is at work then is given the time of Config.Grace.
+func (h *Handlers) Run(ctx context.Context) error {
+	h.mu.Lock()
+	if h.router != nil {
+		h.mu.Unlock()
+		return errors.New("relay: handlers run once")
+	}
+	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: max(h.config.Grace, 0) + releaseTimeout}, watermill.NewSlogLogger(h.config.Logger))
+	if err != nil {
+		h.mu.Unlock()
+		return fmt.Errorf("relay: %w", err)
+	}
+	h.router = router
+	h.mu.Unlock()
+	h.AddTo(router)
+	if err := router.Run(ctx); err != nil {
+		return fmt.Errorf("relay: %w", err)
+	}
+	return h.Close()
+}
+
+// Close ends the handlers and waits for them; see Subscriber.Close.
+func (h *Handlers) Close() error {
+	var closing sync.WaitGroup
+	for _, source := range h.sources {
+		closing.Go(func() { _ = source.Close() }) // which never fails
+	}
+	closing.Wait()
+	h.mu.Lock()
+	router := h.router
+	h.mu.Unlock()
+	if router == nil {
+		return nil
+	}
+	return router.Close()
+}
+
+// Status returns how the handlers stand, in the order of New; those that do not run
+// have a name and a topic only.
+func (h *Handlers) Status() []Status {
+	all := make([]Status, len(h.all))
+	for i, p := range h.all {
+		all[i] = Status{Consumer: p.Name, Topic: p.Topic}
+		if running := h.sources[i].Status(); len(running) > 0 {
+			all[i] = running[0]
+		}
+	}
+	return all
+}

@@ -1,0 +1,28 @@
+package pending
+
+import (
+	_ "github.com/ThreeDotsLabs/watermill"
+	_ "github.com/ThreeDotsLabs/watermill/message"
+	_ "github.com/ThreeDotsLabs/watermill/message/router/middleware"
+	_ "github.com/ThreeDotsLabs/watermill/pubsub/gochannel"
+	_ "github.com/ThreeDotsLabs/watermill/pubsub/tests"
+	_ "github.com/ThreeDotsLabs/watermill-sql/v4/pkg/sql"
+	_ "github.com/ThreeDotsLabs/watermill-nats/v2/pkg/nats"
+	_ "github.com/ThreeDotsLabs/watermill-nats/v2/pkg/jetstream"
+	_ "github.com/nats-io/nats.go"
+	_ "github.com/nats-io/nats.go/jetstream"
+	_ "github.com/nats-io/nats-server/v2/server"
+	_ "github.com/jackc/pgx/v5/stdlib"
+	_ "go.opentelemetry.io/otel"
+	_ "go.opentelemetry.io/otel/attribute"
+	_ "go.opentelemetry.io/otel/metric"
+	_ "go.opentelemetry.io/otel/metric/noop"
+	_ "go.opentelemetry.io/otel/propagation"
+	_ "go.opentelemetry.io/otel/trace"
+	_ "go.opentelemetry.io/otel/sdk/trace"
+	_ "go.opentelemetry.io/otel/sdk/trace/tracetest"
+	_ "go.opentelemetry.io/otel/sdk/metric"
+	_ "go.opentelemetry.io/otel/sdk/metric/metricdata"
+	_ "github.com/cloudevents/sdk-go/v2/event"
+	_ "github.com/wneessen/go-mail"
+)

@@ -83,11 +83,13 @@ var measurements = []struct {
 	{"streams", (*bench).manyStreams},
 	{"memory", (*bench).memory},
 	{"tenmillion", (*bench).tenMillion},
+	{"relay", (*bench).relay},
 	{"postgres-append1", (*bench).postgresAppend1},
 	{"postgres-append10", (*bench).postgresAppend10},
 	{"postgres-append64", (*bench).postgresAppend64},
 	{"postgres-fence", (*bench).fence},
 	{"postgres-reads", (*bench).postgresReads},
+	{"postgres-relay", (*bench).postgresRelay},
 }
 
 // errNotReached is what -strict makes of a row that is not reached.
@@ -102,7 +104,7 @@ func command(ctx context.Context, args []string, out, log io.Writer) (err error)
 	fully := flags.Bool("full", false, "the sizes that are promised for: some minutes, and 12 GB with tenmillion")
 	flags.Bool("short", false, "small sizes, under a minute: what is done without -full")
 	strict := flags.Bool("strict", false, "exit with 1 if a row is not reached")
-	only := flags.String("run", "", "only measurements whose name matches this `regexp`: sync append1 append10 append64 load scan streams memory tenmillion postgres-append1 postgres-append10 postgres-append64 postgres-fence postgres-reads")
+	only := flags.String("run", "", "only measurements whose name matches this `regexp`: sync append1 append10 append64 load scan streams memory tenmillion relay postgres-append1 postgres-append10 postgres-append64 postgres-fence postgres-reads postgres-relay")
 	dir := flags.String("dir", "", "a `folder` on the disk to be measured; the system's one for temporary files by default")
 	pairs := flags.Int("pairs", 0, "pairs a row, instead of 7 or with -full 9")
 	streams := flags.Int("streams", 0, "streams in the file that has many")

@@ -122,7 +122,9 @@ func TestEveryMeasurementRuns(t *testing.T) {
 				require.Positive(t, r.Limit)
 				continue
 			}
-			require.Positive(t, r.Wanted, r.What)
+			if m.name != "relay" { // whose rows are printed only
+				require.Positive(t, r.Wanted, r.What)
+			}
 			require.Positive(t, r.Pairs, r.What)
 			require.LessOrEqual(t, r.Value.Min, r.Value.Median, r.What)
 			require.LessOrEqual(t, r.Value.Median, r.Value.Max, r.What)
@@ -133,7 +135,7 @@ func TestEveryMeasurementRuns(t *testing.T) {
 			}
 		}
 	}
-	require.Equal(t, 12, rows)
+	require.Equal(t, 18, rows)
 }
 
 func TestOnlyStrictRunsFailOfARow(t *testing.T) {

@@ -20,6 +20,7 @@ const (
 	Reviewer       Role = "reviewer"              // reviews outcomes
 	ReleaseManager Role = "release manager"       // plans, deploys and rolls back releases, and carries changes out by them
 	ConfigManager  Role = "configuration manager" // records CIs, classes and imports
+	Automation     Role = "automation"            // programs: the ready handlers, and pipelines that report
 	Auditor        Role = "auditor"               // reads everything, changes nothing
 )
 
@@ -201,8 +202,8 @@ var readyTable = ReadyTable()
 // ReadyTable returns a new copy of the rights of the ready roles, to start a
 // [Policy] from. Nobody has all of them: who may approve and review is not who
 // runs the change, and separation of duties in one change is kept by its rules
-// besides, also where one person has several roles. Everybody but an auditor may
-// delegate, for himself only.
+// besides, also where one person has several roles. Everybody but an auditor and a
+// program may delegate, for himself only.
 func ReadyTable() Table {
 	reads := Permission{Actions: []string{"change.read", "cmdb.read", "release.read", "schedule.read"}}
 	delegates := Permission{Actions: []string{giveAction}, Self: true}
@@ -219,6 +220,8 @@ func ReadyTable() Table {
 		Implementer:   may("change.start", "change.complete", "change.edit", "change.task", "change.note", "change.link"),
 		Reviewer:      may("change.review", "change.close", "change.note", "change.link"),
 		ConfigManager: may("cmdb.*"),
-		Auditor:       {reads},
+		Automation: {{Actions: []string{"notify.record", "pipeline.report", "change.raise", "change.submit", "change.start", "change.complete",
+			"change.task", "change.note"}}, reads},
+		Auditor: {reads},
 	}
 }

@@ -21,6 +21,7 @@ type consumer struct {
 	topic    string
 	query    eventstore.Query
 	keep     eventstore.Checkpoints // nil where id is empty
+	from     eventstore.Position    // where it begins if nobody has held the lease yet
 	registry *eventstore.Registry
 	out      chan *message.Message
 

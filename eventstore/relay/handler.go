@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill"
@@ -70,6 +73,9 @@ type prepared struct {
 	registry *eventstore.Registry
 	byType   map[string]Case
 	other    *Case
+	before   func(ctx context.Context, env Envelope) error // nil: nothing
+	observer Observer                                      // nil: nobody
+	calls    atomic.Int64                                  // under way
 }
 
 func (h Handler) prepare(r *eventstore.Registry) (*prepared, error) {
@@ -136,6 +142,8 @@ func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
 
 // handle calls the case of a message's event.
 func (p *prepared) handle(m *message.Message) (err error) {
+	p.calls.Add(1)
+	defer p.calls.Add(-1)
 	defer func() {
 		if err != nil {
 			Failed(m, err)
@@ -153,24 +161,35 @@ func (p *prepared) handle(m *message.Message) (err error) {
 		return err
 	}
 	c, found := p.byType[r.Type]
-	var payload any
 	switch {
 	case found:
-		if payload, err = p.registry.Decode(r.Event); err != nil {
-			return err
-		}
 	case p.other != nil:
 		c = *p.other
 	default:
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(m.Context(), p.Timeout)
-	defer cancel()
+	ctx := m.Context()
+	if p.observer != nil {
+		var ended func(error)
+		ctx, ended = p.observer.Delivery(ctx, env)
+		defer func() { ended(err) }()
+	}
 	defer func() {
 		if value := recover(); value != nil {
 			err = &PanicError{value, debug.Stack()}
 		}
 	}()
+	var payload any
+	if found {
+		if payload, err = p.registry.Decode(r.Event); err != nil {
+			return err
+		}
+	}
+	if err := p.ready(ctx, env); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.Timeout)
+	defer cancel()
 	return c.call(ctx, payload, env)
 }
 
@@ -179,6 +198,7 @@ type Handlers struct {
 	config  Config
 	all     []*prepared
 	sources []*Subscriber // of each
+	running chan struct{} // closed when Run has subscribed them
 
 	mu     sync.Mutex
 	router *message.Router // of Run
@@ -193,7 +213,7 @@ func New(config Config, handlers ...Handler) (*Handlers, error) {
 		return nil, err
 	}
 	config.Message = Message
-	h := &Handlers{config: config}
+	h := &Handlers{config: config, running: make(chan struct{})}
 	for _, handler := range handlers {
 		p, err := handler.prepare(config.Registry)
 		if err != nil {
@@ -216,6 +236,7 @@ func New(config Config, handlers ...Handler) (*Handlers, error) {
 		if c, err = c.withDefaults(8, 10); err != nil {
 			return nil, fmt.Errorf("handler %q: %w", p.Name, err)
 		}
+		p.before, p.observer = config.Before, config.Observer
 		source, err := newSubscriber(c, true)
 		if err != nil {
 			return nil, err
@@ -241,7 +262,7 @@ func (h *Handlers) Run(ctx context.Context) error {
 		h.mu.Unlock()
 		return errors.New("relay: handlers run once")
 	}
-	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: max(h.config.Grace, 0) + releaseTimeout}, watermill.NewSlogLogger(h.config.Logger))
+	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: max(h.config.Grace, 0) + releaseTimeout}, watermill.NewSlogLoggerWithLevelMapping(h.config.Logger, quiet))
 	if err != nil {
 		h.mu.Unlock()
 		return fmt.Errorf("relay: %w", err)
@@ -249,13 +270,34 @@ func (h *Handlers) Run(ctx context.Context) error {
 	h.router = router
 	h.mu.Unlock()
 	h.AddTo(router)
-	if err := router.Run(ctx); err != nil {
-		return fmt.Errorf("relay: %w", err)
+	ended := make(chan struct{})
+	go func() {
+		select {
+		case <-router.Running():
+			close(h.running)
+		case <-ended:
+		}
+	}()
+	err = router.Run(ctx)
+	close(ended)
+	if err != nil {
+		return fmt.Errorf("relay: %w", errors.Join(err, h.Close()))
 	}
 	return h.Close()
 }
 
-// Close ends the handlers and waits for them; see Subscriber.Close.
+// Running returns a channel that is closed when Run has subscribed all handlers: what
+// is recorded from then on they are given. It stays open where Run fails before.
+func (h *Handlers) Running() <-chan struct{} { return h.running }
+
+// quiet is for Watermill's router: what it says, such as that a handler returned an
+// error, and that it stops because all handlers have, consumers say themselves where
+// it matters.
+var quiet = map[slog.Level]slog.Level{slog.LevelError: slog.LevelDebug, slog.LevelInfo: slog.LevelDebug}
+
+// Close ends the handlers and waits for them; see Subscriber.Close. Where Run runs
+// them it waits another 5 seconds beyond Config.Grace for those that do not end with
+// their context, and fails with ErrAtWork where some still do not.
 func (h *Handlers) Close() error {
 	var closing sync.WaitGroup
 	for _, source := range h.sources {
@@ -268,7 +310,18 @@ func (h *Handlers) Close() error {
 	if router == nil {
 		return nil
 	}
-	return router.Close()
+	err := router.Close()
+	// Whoever closed the router first was told that it took too long.
+	var late []string
+	for _, p := range h.all {
+		if p.calls.Load() > 0 {
+			late = append(late, p.Name)
+		}
+	}
+	if len(late) > 0 {
+		return fmt.Errorf("relay: close handlers: %w: %s", ErrAtWork, strings.Join(late, ", "))
+	}
+	return err
 }
 
 // Status returns how the handlers stand, in the order of New; those that do not run

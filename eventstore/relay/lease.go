@@ -96,12 +96,8 @@ func (c *consumer) acquire(ctx context.Context) (*hold, error) {
 // take takes the lease from whoever has it at a version.
 func (c *consumer) take(ctx context.Context, version uint64) (*hold, error) {
 	taken := Taken{Consumer: c.id, Holder: c.config.Holder}
-	if version == 0 && c.config.FromNow {
-		head, err := c.config.Store.Head(ctx)
-		if err != nil {
-			return nil, err
-		}
-		taken.After = head
+	if version == 0 {
+		taken.After = c.from
 	}
 	began := time.Now()
 	records, err := eventstore.Update(ctx, c.config.Store, c.registry, func(tx *eventstore.Tx) error {

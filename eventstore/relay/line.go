@@ -405,11 +405,14 @@ func (l *line) fail(d *delivery, why error) error {
 
 // poison reports whether an event that failed is to be parked: at once where trying
 // again does not mend it; never where this program cannot read it, which another
-// version may; otherwise after its attempts, unless everything else fails too.
+// version may, or where no handler was called; otherwise after its attempts, unless everything else fails too.
 func (l *line) poison(t try) bool {
 	var permanent permanent
 	var unreadable *eventstore.DecodeError
+	var uncalled notYet
 	switch {
+	case errors.As(t.failed, &uncalled):
+		return false
 	case errors.As(t.failed, &permanent):
 		return true
 	case errors.As(t.failed, &unreadable):

@@ -43,6 +43,7 @@
 package relay
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -72,7 +73,7 @@ type Config struct {
 	After eventstore.Position
 
 	// FromNow has a durable consumer that starts for the first time pass over what is
-	// in the log by then. Default: it starts at the beginning.
+	// in the log when it subscribes. Default: it starts at the beginning.
 	FromNow bool
 
 	// Workers is how many messages are under way at once, each of another stream.
@@ -108,6 +109,14 @@ type Config struct {
 	// Message makes the message of an event. Default Message.
 	Message func(r eventstore.Recorded) (*message.Message, error)
 
+	// Before is called before a handler is, for what has to be so first, such as folds
+	// that have taken the event; its context ends with the handler's Timeout. Where it
+	// fails the handler is not called: the event comes again later, and is never parked
+	// for that. Default nothing. Observer is told of the calls of handlers. Default
+	// nobody. A Subscriber uses neither.
+	Before   func(ctx context.Context, env Envelope) error
+	Observer Observer
+
 	// Holder is written beside a lease, for people. Default host name and process.
 	Holder string
 
@@ -122,6 +131,10 @@ var ErrNoCheckpoints = errors.New("the store keeps no checkpoints: a consumer wi
 
 // ErrLeaseLost says that another process has taken over a consumer.
 var ErrLeaseLost = errors.New("the lease was lost")
+
+// ErrAtWork says that a handler did not end when it was to: it does not heed its
+// context, or waits for what waits for it.
+var ErrAtWork = errors.New("a handler is still at work")
 
 const maxName = 64 // bytes of a consumer's name: it is part of keys and stream names
 

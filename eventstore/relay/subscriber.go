@@ -61,6 +61,11 @@ func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 		if err := (eventstore.Query{Streams: []string{leaseStream(c.id)}}).Validate(); err != nil {
 			return nil, fmt.Errorf("relay: subscribe: name and topic together are too long for the name of a consumer: %w", err)
 		}
+		if s.config.FromNow {
+			if c.from, err = s.config.Store.Head(ctx); err != nil {
+				return nil, fmt.Errorf("relay: subscribe: look where consumer %q begins: %w", c.id, err)
+			}
+		}
 	}
 	c.now = Status{Consumer: c.id, Topic: topic}
 	s.mu.Lock()

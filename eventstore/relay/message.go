@@ -2,10 +2,13 @@ package relay
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/go-json-experiment/json"
@@ -15,7 +18,9 @@ import (
 )
 
 // Keys of a message's metadata. Those of the event's Metadata are there where it
-// has them; KeyCorrelation is the one that Watermill's own middleware uses.
+// has them; KeyCorrelation is the one that Watermill's own middleware uses. A value
+// with control characters, or with space around it, is in base64 under its key with
+// "_base64" behind it: headers of brokers do not carry it otherwise.
 const (
 	KeyStream      = "stream"
 	KeyVersion     = "version"
@@ -42,8 +47,12 @@ func Message(r eventstore.Recorded) (*message.Message, error) {
 	m := message.NewMessage(r.ID.String(), message.Payload(r.Data))
 	m.Metadata = make(message.Metadata, 12)
 	set := func(key, value string) {
-		if value != "" {
+		switch {
+		case value == "":
+		case carried(value):
 			m.Metadata[key] = value
+		default:
+			m.Metadata[key+encoded] = base64.StdEncoding.EncodeToString([]byte(value))
 		}
 	}
 	set(KeyStream, r.Stream)
@@ -69,6 +78,16 @@ func Message(r eventstore.Recorded) (*message.Message, error) {
 	return m, nil
 }
 
+// encoded is behind the key of a value that is in base64.
+const encoded = "_base64"
+
+// carried reports whether a value comes through a broker as it is, where metadata
+// becomes headers of text: of NATS, such a header has its line breaks replaced and
+// the space around it cut off.
+func carried(value string) bool {
+	return strings.Trim(value, " ") == value && strings.IndexFunc(value, unicode.IsControl) < 0
+}
+
 // ErrNotAnEvent says that a message was not made by Message.
 var ErrNotAnEvent = fmt.Errorf("the message is not an event of a log: %w", eventstore.ErrMalformed)
 
@@ -87,6 +106,14 @@ func Recorded(m *message.Message) (eventstore.Recorded, error) {
 }
 
 func parse(m *message.Message) (r eventstore.Recorded, err error) {
+	text := func(key string) string {
+		if value, ok := m.Metadata[key]; ok || err != nil {
+			return value
+		}
+		var value []byte
+		value, err = base64.StdEncoding.DecodeString(m.Metadata[key+encoded])
+		return string(value)
+	}
 	number := func(key string, bits int) (n uint64) {
 		if err == nil {
 			n, err = strconv.ParseUint(m.Metadata[key], 10, bits)
@@ -110,14 +137,17 @@ func parse(m *message.Message) (r eventstore.Recorded, err error) {
 		return r, err
 	}
 	r.RecordedAt = r.RecordedAt.UTC()
-	if tags := m.Metadata[KeyTags]; tags != "" {
+	if tags := text(KeyTags); tags != "" && err == nil {
 		if err = json.Unmarshal([]byte(tags), &r.Tags); err != nil {
 			return r, err
 		}
 	}
-	r.Stream, r.Type, r.Data = m.Metadata[KeyStream], m.Metadata[KeyType], m.Payload
-	if meta := m.Metadata[KeyMeta]; meta != "" {
+	r.Stream, r.Type, r.Data = text(KeyStream), text(KeyType), m.Payload
+	if meta := text(KeyMeta); meta != "" {
 		r.Meta = []byte(meta)
+	}
+	if err != nil {
+		return r, err
 	}
 	return r, eventstore.Validate([]eventstore.Event{r.Event}, nil)
 }

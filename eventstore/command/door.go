@@ -21,6 +21,7 @@ type Config struct {
 	HookTimeout       time.Duration               // of one call of a hook; default 5 s
 	RefusalsPerMinute int                         // listed for one actor and rule before they are only counted; default 10
 	Recorded          func([]eventstore.Recorded) // told of every append of the door, such as a follower's Offer; default nobody
+	Observer          Observer                    // told of commands and appends, such as telemetry; default nobody, at no cost
 	Logger            *slog.Logger                // told of hooks that panicked (error) and of refusals that could not be recorded (warn); default slog.Default()
 }
 

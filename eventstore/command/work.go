@@ -37,9 +37,9 @@ type work struct {
 
 // attempt is what Update runs, again after every conflict.
 func (w *work) attempt(inner *eventstore.Tx) error {
-	tx := &Tx{Tx: inner, Call: w.call, Now: w.door.Now(), work: w}
+	meta := w.door.metadata(inner.Context(), w.call)
+	tx := &Tx{Tx: inner, Call: w.call, Now: meta.OccurredAt, work: w}
 	w.tx, w.done, w.own = tx, Done{}, 0
-	meta := w.call.metadata(tx.Now)
 	inner.Meta = meta
 	if w.key.stream != "" {
 		if known, err := w.lookUp(); known || err != nil {
@@ -74,7 +74,7 @@ func (w *work) Append(ctx context.Context, events []eventstore.Event, expect ...
 		}))
 	}
 	if !w.tried {
-		return w.Store.Append(ctx, events, expect...)
+		return w.append(ctx, events, expect)
 	}
 	if err := eventstore.Validate(events, expect); err != nil {
 		return nil, err
@@ -100,6 +100,14 @@ func (w *work) Recall(stream string) (version uint64, ok bool) {
 }
 
 func (d *Door) do(ctx context.Context, call Call, f func(tx *Tx) error) (Done, error) {
+	if d.config.Observer != nil {
+		return d.observed(ctx, call, f)
+	}
+	return d.through(ctx, call, f)
+}
+
+// through lets a command through the door.
+func (d *Door) through(ctx context.Context, call Call, f func(tx *Tx) error) (Done, error) {
 	if err := d.enter(); err != nil {
 		return Done{}, err
 	}

@@ -46,7 +46,9 @@ type line struct {
 // try is how often an event failed.
 type try struct {
 	attempts int
+	alone    int       // attempts that count for parking: others went well since the one before
 	since    time.Time // when it failed first
+	last     time.Time // and last
 	due      time.Time // when it is tried again
 	failed   error     // why it failed last
 }
@@ -383,7 +385,10 @@ func (l *line) fail(d *delivery, why error) error {
 	if t.attempts++; t.attempts == 1 {
 		t.since = now
 	}
-	t.failed, t.due = why, now.Add(l.backoff(t.attempts))
+	if t.attempts == 1 || l.total() || l.lastGood.After(t.last) {
+		t.alone++
+	}
+	t.failed, t.last, t.due = why, now, now.Add(l.backoff(t.attempts))
 	l.config.Logger.Warn("a delivery failed", "consumer", l.id, "event", d.record.ID, "type", d.record.Type, "stream", d.record.Stream,
 		"position", uint64(d.record.Position), "attempt", t.attempts, "again", t.due, "error", why)
 	park := l.id != "" && l.poison(*t)
@@ -405,7 +410,9 @@ func (l *line) fail(d *delivery, why error) error {
 
 // poison reports whether an event that failed is to be parked: at once where trying
 // again does not mend it; never where this program cannot read it, which another
-// version may, or where no handler was called; otherwise after its attempts, unless everything else fails too.
+// version may, or where no handler was called; otherwise after its attempts, of which
+// those do not count before which everything else failed too: an outage that begins
+// while a message is under way, or that comes and goes, parks nothing.
 func (l *line) poison(t try) bool {
 	var permanent permanent
 	var unreadable *eventstore.DecodeError
@@ -418,7 +425,7 @@ func (l *line) poison(t try) bool {
 	case errors.As(t.failed, &unreadable):
 		return false
 	}
-	return l.config.Attempts > 0 && t.attempts >= l.config.Attempts && (l.total() || l.lastGood.After(t.since))
+	return l.config.Attempts > 0 && t.alone >= l.config.Attempts
 }
 
 // park records that an event is not delivered any more.

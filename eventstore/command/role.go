@@ -20,6 +20,7 @@ const (
 	Reviewer       Role = "reviewer"              // reviews outcomes
 	ReleaseManager Role = "release manager"       // plans, deploys and rolls back releases, and carries changes out by them
 	ConfigManager  Role = "configuration manager" // records CIs, classes and imports
+	Operator       Role = "operator"              // keeps it running: parks, retries and skips events that folds and handlers cannot take
 	Automation     Role = "automation"            // programs: the ready handlers, and pipelines that report
 	Auditor        Role = "auditor"               // reads everything, changes nothing
 )
@@ -220,6 +221,7 @@ func ReadyTable() Table {
 		Implementer:   may("change.start", "change.complete", "change.edit", "change.task", "change.note", "change.link"),
 		Reviewer:      may("change.review", "change.close", "change.note", "change.link"),
 		ConfigManager: may("cmdb.*"),
+		Operator:      may("follow.park", "handler.park", "handler.retry", "handler.skip"),
 		Automation: {{Actions: []string{"notify.record", "pipeline.report", "change.raise", "change.submit", "change.start", "change.complete",
 			"change.task", "change.note"}}, reads},
 		Auditor: {reads},

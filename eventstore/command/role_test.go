@@ -21,7 +21,8 @@ var actions = strings.Fields(`
 	change.carry window.define window.retire window.override conflict.accept schedule.read environment.define
 	release.plan release.edit release.bind release.evidence release.check release.waive release.advance release.approve release.reject
 	release.deploy release.report release.pause release.resume release.finish release.fail release.abort release.retry release.rollback
-	release.lift release.emerge release.close release.cancel release.note release.read notify.record pipeline.report`)
+	release.lift release.emerge release.close release.cancel release.note release.read notify.record pipeline.report
+	handler.park handler.retry handler.skip`)
 
 // The ready table, written out: who may what of the above, on any object but himself.
 var ready = map[command.Role]string{
@@ -37,6 +38,7 @@ var ready = map[command.Role]string{
 	command.Implementer:   "change.edit change.start change.complete change.task change.link change.note change.read release.read schedule.read cmdb.read",
 	command.Reviewer:      "change.review change.close change.link change.note change.read release.read schedule.read cmdb.read",
 	command.ConfigManager: "change.read release.read schedule.read cmdb.record cmdb.define cmdb.import cmdb.read",
+	command.Operator:      "follow.park handler.park handler.retry handler.skip change.read release.read schedule.read cmdb.read",
 	command.Automation: `notify.record pipeline.report change.raise change.submit change.start change.complete change.task change.note
 		change.read release.read schedule.read cmdb.read`,
 	command.Auditor: "change.read release.read schedule.read cmdb.read",

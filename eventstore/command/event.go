@@ -36,7 +36,8 @@ type stood struct {
 
 // CommandRefused is recorded in the stream "refusals-YYYY-MM" when a rule stood
 // in the way of a command, once for each rule. Long texts are cut so that the
-// payload has at most 1 KiB.
+// payload has at most 1 KiB. A command with a key that is repeated and refused again
+// for the same reasons is recorded once.
 type CommandRefused struct {
 	Action     string `json:"action"`
 	Target     string `json:"target,omitzero"`

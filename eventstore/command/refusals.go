@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
+	"github.com/google/uuid"
 
 	"github.com/rollforward/rollforward/eventstore"
 )
@@ -50,21 +52,35 @@ type entry struct {
 	meta    eventstore.Metadata
 	payload any
 	number  uint64
+	id      uuid.UUID // of the refusal of a call with a key, always the same; else Nil
 }
+
+// refusalID is the ID of the event for a refusal of a call with a key: a program that
+// repeats the call after a crash, as it has to, is not refused another time by that.
+// A call without a key has none.
+func refusalID(call Call, r Refusal) uuid.UUID {
+	if call.Key == "" {
+		return uuid.Nil
+	}
+	sum := digest([]byte(call.Actor.ID), []byte(call.Actor.Principal()), []byte(call.Key), []byte(call.Action), []byte(call.Target),
+		[]byte(r.Rule), []byte(r.Field), []byte(r.Kind), []byte(r.Reason))
+	return uuid.NewSHA1(refusalSpace, sum[:])
+}
+
+var refusalSpace = uuid.MustParse("b1f5f1f2-3f0a-5c0e-8f7e-6d0a9c1e5b42")
 
 // refuse counts what e refuses and records it. That is tried for 2 s at most and
 // does not change what the caller is told.
 func (d *Door) refuse(ctx context.Context, e *Error) {
-	now := d.Now()
-	entries := d.tally(e, now)
+	entries := d.tally(d.metadata(ctx, e.Call), e)
 	if err := d.record(ctx, entries); err != nil {
 		d.config.Logger.Warn("refusals could not be recorded", "action", e.Call.Action, "actor", e.Call.Actor.ID, "rule", e.Refusals[0].Rule, "error", err)
 	}
 }
 
-func (d *Door) tally(e *Error, now time.Time) []entry {
+func (d *Door) tally(meta eventstore.Metadata, e *Error) []entry {
 	var entries []entry
-	meta := e.Call.metadata(now)
+	now := meta.OccurredAt
 	meta.Reason, meta.Key = "", "" // so that what a refusal takes is bounded
 	d.refusals.mu.Lock()
 	defer d.refusals.mu.Unlock()
@@ -80,11 +96,15 @@ func (d *Door) tally(e *Error, now time.Time) []entry {
 		default:
 			d.counts.refused.Add(1)
 		}
+		id := refusalID(e.Call, r)
+		if id != uuid.Nil && slices.ContainsFunc(entries, func(e entry) bool { return e.id == id }) {
+			continue // it says the same thing twice
+		}
 		entries = append(entries, d.refusals.turn(now)...)
 		p, t := d.refusals.of(e.Call.Actor.ID, r.Rule)
 		if p.actor != "" && t.listed < d.config.RefusalsPerMinute {
 			t.listed++
-			entries = append(entries, entry{monthOf(now), meta, refused(e.Call, r), 1})
+			entries = append(entries, entry{monthOf(now), meta, refused(e.Call, r), 1, id})
 			continue
 		}
 		d.counts.counted.Add(1)
@@ -126,7 +146,7 @@ func (t *tally) record(p pair) entry {
 	t.recorded = t.counted
 	return entry{
 		monthOf(t.from), eventstore.Metadata{OccurredAt: t.until},
-		RefusalsCounted{Actor: p.actor, Rule: p.rule, From: t.from, Until: t.until, Count: number}, number,
+		RefusalsCounted{Actor: p.actor, Rule: p.rule, From: t.from, Until: t.until, Count: number}, number, uuid.Nil,
 	}
 }
 
@@ -205,25 +225,45 @@ func (d *Door) record(ctx context.Context, entries []entry) error {
 	defer cancel()
 	for done := 0; done < len(entries); {
 		some := entries[done:min(done+batch, len(entries))]
-		records, err := eventstore.Update(ctx, d.config.Store, d.config.Registry, func(tx *eventstore.Tx) error {
-			for _, e := range some {
-				tx.Meta = e.meta
-				if err := tx.RecordBlind(e.stream, e.payload); err != nil {
-					return err
+		err := d.append(ctx, some)
+		if errors.Is(err, eventstore.ErrDuplicate) {
+			// Some are there already: of a call with a key that came before.
+			err = nil
+			for i := range some {
+				if one := d.append(ctx, some[i:i+1]); one != nil && !errors.Is(one, eventstore.ErrDuplicate) {
+					err = one
 				}
 			}
-			return nil
-		})
+		}
 		if err != nil {
 			for _, e := range entries[done:] {
 				d.counts.unrecorded.Add(e.number)
 			}
 			return fmt.Errorf("record refusals: %w", err)
 		}
-		d.advance(records[len(records)-1].Position)
 		done += len(some)
 	}
 	return nil
+}
+
+// append records entries, all or none.
+func (d *Door) append(ctx context.Context, entries []entry) error {
+	records, err := eventstore.Update(ctx, d.config.Store, d.config.Registry, func(tx *eventstore.Tx) error {
+		for _, e := range entries {
+			tx.Meta, tx.NewID = e.meta, nil
+			if e.id != uuid.Nil {
+				tx.NewID = func() uuid.UUID { return e.id }
+			}
+			if err := tx.RecordBlind(e.stream, e.payload); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		d.advance(records[len(records)-1].Position)
+	}
+	return err
 }
 
 func monthOf(t time.Time) string { return refusalsPrefix + t.Format("2006-01") }

@@ -389,3 +389,28 @@ func TestARefusalIsRecordedAlsoWhenTheCallerHasLeft(t *testing.T) {
 	require.True(t, command.By(err, "r"))
 	require.Len(t, d.refusals(), 1)
 }
+
+// A program that was restarted gives its commands again, with the keys they had: what
+// is refused again for the same reason is one refusal.
+func TestARefusalOfACallWithAKeyIsRecordedOnceForEachReason(t *testing.T) {
+	d := open(t, nil)
+	refuse := func(actor, key string, refusals ...command.Refusal) {
+		_, err := d.Do(context.Background(), call(actor, "x", 1, key), refusing(refusals...))
+		require.ErrorIs(t, err, command.ErrRefused)
+	}
+	a, b := command.Refusal{Rule: "r", Reason: "a"}, command.Refusal{Rule: "s", Reason: "b"}
+	refuse("ann", "k-1", a, b)
+	require.Len(t, d.refusals(), 2)
+	d.clock.Advance(40 * 24 * time.Hour) // into another month
+	refuse("ann", "k-1", a, b)
+	require.Len(t, d.refusals(), 2)
+	refuse("ann", "k-1", a, command.Refusal{Rule: "s", Reason: "something else", Kind: command.Refused}, b)
+	require.Len(t, d.refusals(), 3, "another reason is another refusal, beside those that are known")
+	refuse("ann", "k-2", a, a)
+	refuse("bob", "k-1", a)
+	require.Len(t, d.refusals(), 5, "other keys and other people's")
+	refuse("ann", "", a)
+	refuse("ann", "", a)
+	require.Len(t, d.refusals(), 7, "without a key each is one")
+	require.Zero(t, d.Status().Unrecorded)
+}

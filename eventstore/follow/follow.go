@@ -45,6 +45,7 @@
 package follow
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -129,6 +130,10 @@ type Config struct {
 	// only by Follower.Snapshot.
 	SnapshotEvery int
 
+	// SnapshotPrefix begins the names of the checkpoints in which snapshots are kept.
+	// Followers that are not to use each other's have one each. Default "fold-".
+	SnapshotPrefix string
+
 	// Logger is told why the follower stops (error), what it tries again and
 	// which snapshots it does not use (warn). Default slog.Default().
 	Logger *slog.Logger
@@ -143,6 +148,7 @@ type Follower struct {
 	registry    *eventstore.Registry
 	log         *slog.Logger
 	every       int
+	prefix      string // of checkpoints
 	folds       []*fold
 	byName      map[string]*fold
 
@@ -189,6 +195,7 @@ func Start(store eventstore.Store, config Config, folds ...Declared) (*Follower,
 		registry: registry,
 		log:      config.Logger,
 		every:    max(config.SnapshotEvery, 0),
+		prefix:   cmp.Or(config.SnapshotPrefix, snapshotPrefix),
 		byName:   map[string]*fold{},
 		saving:   make(chan struct{}, 1),
 		nudge:    make(chan struct{}, 1),
@@ -222,11 +229,11 @@ func (f *Follower) declare(folds []Declared) error {
 	}
 	for _, d := range folds {
 		name, create := d.declare()
-		stream := parkedPrefix + name
+		stream, snapshot := parkedPrefix+name, f.prefix+name
 		if name == "" {
 			return errors.New("follow: a projection has no name: its snapshots and decisions are kept by it")
 		}
-		if err := (eventstore.Query{Streams: []string{stream}}).Validate(); err != nil {
+		if err := (eventstore.Query{Streams: []string{stream, snapshot}}).Validate(); err != nil {
 			return fmt.Errorf("follow: the name of projection %.300q does not do: %w", name, err)
 		}
 		if create == nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/rollforward/rollforward/eventstore"
 )
 
-const snapshotPrefix = "fold-" // of the checkpoint's name
+const snapshotPrefix = "fold-" // of the checkpoint's name, unless Config says otherwise
 
 // Snapshot saves every [Snapshotter] now, at one cut and all or none, for which
 // it waits as View does. Views go on meanwhile; the follower waits while the
@@ -55,7 +55,7 @@ func (f *Follower) take(changed bool) snapshots {
 		if !ok || !fold.loaded || fold.position == 0 || changed && now.Folds[i].Snapshot == fold.position {
 			continue
 		}
-		c := eventstore.Checkpoint{Name: snapshotPrefix + fold.name, Position: fold.position, Event: fold.event}
+		c := eventstore.Checkpoint{Name: f.prefix + fold.name, Position: fold.position, Event: fold.event}
 		err := protect(func() (err error) {
 			var state []byte
 			if state, err = s.Snapshot(); err == nil {
@@ -95,7 +95,7 @@ func (f *Follower) save(ctx context.Context, taken snapshots) error {
 		now.SnapshotError = err
 		for _, c := range taken.checkpoints {
 			for i := range now.Folds {
-				if snapshotPrefix+now.Folds[i].Name == c.Name {
+				if f.prefix+now.Folds[i].Name == c.Name {
 					now.Folds[i].Snapshot = c.Position
 				}
 			}
@@ -198,7 +198,7 @@ func (r *run) restore(ctx context.Context, fold *fold) (lost string, err error) 
 	if !ok || r.checkpoints == nil {
 		return "", nil
 	}
-	c, err := r.checkpoints.Checkpoint(ctx, snapshotPrefix+fold.name)
+	c, err := r.checkpoints.Checkpoint(ctx, r.prefix+fold.name)
 	if err != nil {
 		return "", fmt.Errorf("read snapshot of fold %q: %w", fold.name, err)
 	}

@@ -449,3 +449,23 @@ func TestASaveThatIsDueIsMadeWhenTheRestIsOver(t *testing.T) {
 		require.NoError(t, f.Close())
 	})
 }
+
+func TestFollowersWithPrefixesOfTheirOwnDoNotUseEachOthersSnapshots(t *testing.T) {
+	store := memory.New()
+	many(t, store, 40, 1)
+	for prefix, name := range map[string]string{"": "fold-stock", "elsewhere-": "elsewhere-stock"} {
+		n := 0
+		f := start(t, store, follow.Config{SnapshotPrefix: prefix}, given(stock, &n))
+		state(t, f, store, stock)
+		require.Equal(t, 40, n, "the snapshot of the other is not used")
+		require.NoError(t, f.Snapshot(t.Context()))
+		require.Equal(t, eventstore.Position(40), checkpoint(t, store, name).Position)
+		require.NoError(t, f.Close())
+
+		n = 0
+		f = start(t, store, follow.Config{SnapshotPrefix: prefix}, given(stock, &n))
+		require.Equal(t, plain(t, store, "stock"), state(t, f, store, stock))
+		require.Zero(t, n, "its own is")
+		require.NoError(t, f.Close())
+	}
+}

@@ -296,8 +296,8 @@ func (h *Handlers) Running() <-chan struct{} { return h.running }
 var quiet = map[slog.Level]slog.Level{slog.LevelError: slog.LevelDebug, slog.LevelInfo: slog.LevelDebug}
 
 // Close ends the handlers and waits for them; see Subscriber.Close. Where Run runs
-// them it waits another 5 seconds beyond Config.Grace for those that do not end with
-// their context, and fails with ErrAtWork where some still do not.
+// them it waits as long as Config.Grace again, and 5 seconds, for those that do not end
+// with their context, and fails with ErrAtWork where some still do not.
 func (h *Handlers) Close() error {
 	var closing sync.WaitGroup
 	for _, source := range h.sources {

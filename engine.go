@@ -16,6 +16,7 @@ import (
 	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/eventstore/command"
 	"github.com/rollforward/rollforward/eventstore/follow"
+	"github.com/rollforward/rollforward/eventstore/relay"
 	"github.com/rollforward/rollforward/release"
 )
 
@@ -74,8 +75,30 @@ type Config struct {
 	// that is a cmdb.Carrier tells the CMDB what it carries.
 	Types []eventstore.EventType
 
-	// Logger is told of what goes wrong beside commands. Default slog.Default().
+	// Lease is how long a process that runs handlers may be silent before another
+	// takes over. Default 15 s.
+	Lease time.Duration
+
+	// Grace is how long Close waits for handlers at work before it cancels their
+	// contexts. Default 5 s; below 0 it does not wait.
+	Grace time.Duration
+
+	// Observer is told of commands, appends and the calls of handlers, such as a
+	// telemetry.Telemetry. Default nobody, at no cost.
+	Observer Observer
+
+	// Logger is told of what goes wrong beside commands, of handlers that take and
+	// lose their lease (info), of deliveries that fail (warn), of events that are
+	// parked, and of folds and handlers that stop (error). What people wrote and what
+	// hooks and handlers return as errors may be in it; payloads are not. Default
+	// slog.Default().
 	Logger *slog.Logger
+}
+
+// Observer is told what goes on in an engine.
+type Observer interface {
+	command.Observer
+	relay.Observer
 }
 
 // Engine is changes, releases, the schedule and the CMDB on one store.
@@ -86,9 +109,18 @@ type Engine struct {
 	CMDB     *cmdb.Service
 	Door     *command.Door // for commands of your own, and delegations
 
+	store    eventstore.Store
+	registry *eventstore.Registry
+	config   Config
 	folds    folds
 	follower *follow.Follower
 	close    func() error
+
+	starting sync.Mutex // held by Handle, and by Close while it ends handlers
+	mu       sync.Mutex
+	handling []*handling
+	giveUp   context.CancelFunc // ends the Handle that is under way; nil where none is
+	closing  bool               // nothing is handled any more
 }
 
 // folds are what an engine keeps in memory.
@@ -114,8 +146,11 @@ func Open(ctx context.Context, store eventstore.Store, config Config) (*Engine, 
 	if config.Authorizer == nil {
 		return nil, errors.New("rollforward: open: give an Authorizer: command.Roles, a command.Policy, your own, or command.AllowAll if everybody may do everything")
 	}
+	if config.Lease < 0 {
+		return nil, errors.New("rollforward: open: Lease is not negative; 0 is its default")
+	}
 	registry, err := eventstore.NewRegistry(slices.Concat(
-		command.Types(), cmdb.Types(), change.Types(), schedule.Types(), release.Types(), follow.Types(), config.Types)...)
+		command.Types(), cmdb.Types(), change.Types(), schedule.Types(), release.Types(), follow.Types(), relay.Types(), config.Types)...)
 	if err != nil {
 		return nil, fmt.Errorf("rollforward: open: %w", err)
 	}
@@ -124,6 +159,9 @@ func Open(ctx context.Context, store eventstore.Store, config Config) (*Engine, 
 		Recorded: func(records []eventstore.Recorded) { follower.Offer(records) },
 		Store:    store, Registry: registry, Authorizer: config.Authorizer, Clock: config.Clock,
 		HookTimeout: config.HookTimeout, RefusalsPerMinute: config.RefusalsPerMinute, Logger: config.Logger,
+	}
+	if config.Observer != nil {
+		doors.Observer = config.Observer
 	}
 	door, err := command.Open(doors)
 	if err != nil {
@@ -138,7 +176,7 @@ func Open(ctx context.Context, store eventstore.Store, config Config) (*Engine, 
 	if err != nil {
 		return nil, fmt.Errorf("rollforward: open: %w", err)
 	}
-	e := &Engine{Door: door, follower: follower, folds: folds}
+	e := &Engine{Door: door, store: store, registry: registry, config: config, follower: follower, folds: folds}
 	e.close = sync.OnceValue(e.end)
 	if err := e.begin(ctx, store, registry, config, doors); err != nil {
 		return nil, errors.Join(fmt.Errorf("rollforward: open: %w", err), e.close())
@@ -234,9 +272,6 @@ func (e *Engine) WaitFor(ctx context.Context, position eventstore.Position) erro
 	return e.follower.WaitFor(ctx, position)
 }
 
-// Status says how the folds stand.
-func (e *Engine) Status() follow.Status { return e.follower.Status() }
-
 // Verify folds the log anew and compares; see follow.Follower.Verify.
 func (e *Engine) Verify(ctx context.Context) (follow.Verification, error) {
 	return e.follower.Verify(ctx)
@@ -245,13 +280,20 @@ func (e *Engine) Verify(ctx context.Context) (follow.Verification, error) {
 // closeTimeout is how long Close waits for commands under way.
 const closeTimeout = 30 * time.Second
 
-// Close drains the engine: new commands are refused, those under way end first,
-// counted refusals are recorded, and the state of the folds is saved. It waits 30
-// seconds for commands at most. A second Close returns what the first did.
+// Close drains the engine: handlers end first, while those at work may still read
+// and give commands, then new commands are refused and those under way end, counted
+// refusals are recorded, and the state of the folds is saved. It waits for handlers as
+// long as Config.Grace, and as long again and 5 seconds more once their contexts are
+// cancelled; for commands 30 seconds at most. A second Close returns what the first did.
+//
+// A handler that does not end by then is named in an error that is relay.ErrAtWork; so
+// is one that calls Close and waits for itself: have it start another goroutine for
+// that, or tell the program.
 func (e *Engine) Close() error { return e.close() }
 
 func (e *Engine) end() error {
+	handlers := e.stopHandlers()
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
-	return errors.Join(e.Door.Close(ctx), e.follower.Close())
+	return errors.Join(handlers, e.Door.Close(ctx), e.follower.Close())
 }

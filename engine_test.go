@@ -137,7 +137,7 @@ func TestAReopenedLogGivesTheSameState(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, db, same)
 	require.Equal(t, "16", same.Attributes["version"])
-	require.Equal(t, head, again.Status().Head, "opening again records nothing")
+	require.Equal(t, head, again.Status().Folds.Head, "opening again records nothing")
 	v, err := again.Verify(t.Context())
 	require.NoError(t, err)
 	for _, fold := range v.Folds {

@@ -22,6 +22,7 @@ type consumer struct {
 	query    eventstore.Query
 	keep     eventstore.Checkpoints // nil where id is empty
 	from     eventstore.Position    // where it begins if nobody has held the lease yet
+	mine     uint64                 // token of the lease that this subscription took last
 	registry *eventstore.Registry
 	out      chan *message.Message
 
@@ -122,18 +123,18 @@ func (c *consumer) term(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	holding, cancel := context.WithCancel(ctx)
 	defer cancel()
-	l := newLine(ctx, c, h)
+	go c.endAfterClosing(holding, cancel)
+	l := newLine(holding, c, h)
 	c.publish(func(now *Status) { now.Holding, now.Standby, now.Err, now.Token = c.id != "", false, nil, h.token })
 	err = l.work()
-	closing := err == nil
-	if closing {
-		l.drain(c.config.Grace)
+	if err == nil {
+		l.drain()
 	}
 	cancel()
 	l.end()
-	if closing && c.id != "" {
+	if (ctx.Err() != nil || c.isClosing()) && !errors.Is(err, ErrLeaseLost) {
 		release, stop := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 		defer stop()
 		if err := c.save(release, h, true); err != nil {
@@ -141,6 +142,17 @@ func (c *consumer) term(ctx context.Context) error {
 		}
 	}
 	return err
+}
+
+// endAfterClosing ends a term the time of Config.Grace after the consumer is closed,
+// whatever it does then.
+func (c *consumer) endAfterClosing(ctx context.Context, cancel context.CancelFunc) {
+	select {
+	case <-c.closing:
+		_ = pause(ctx, c.config.Grace) // it ends sooner with the term
+		cancel()
+	case <-ctx.Done():
+	}
 }
 
 // releaseTimeout is how long a consumer that closes tries to save where it is.

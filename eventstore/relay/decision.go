@@ -1,10 +1,8 @@
 package relay
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"strings"
 
 	"github.com/google/uuid"
@@ -16,6 +14,9 @@ const (
 	leasePrefix    = "lease-"
 	decisionPrefix = "relay-"
 )
+
+func leaseStream(consumer string) string    { return leasePrefix + consumer }
+func decisionStream(consumer string) string { return decisionPrefix + consumer }
 
 // Taken is recorded in the stream "lease-CONSUMER" when a process takes over a
 // durable consumer. Its version is the token by which the holder's effects are
@@ -96,7 +97,7 @@ func decide(tx *eventstore.Tx, decision any) error {
 	case Skipped:
 		consumer = d.Consumer
 	}
-	_, err := decider.Do(tx, decisionPrefix+consumer, decision)
+	_, err := decider.Do(tx, decisionStream(consumer), decision)
 	return err
 }
 
@@ -133,7 +134,6 @@ var decider = eventstore.Decider[decisions, any]{
 		return []any{command}, nil
 	},
 	Evolve: func(known decisions, payload any) decisions {
-		known = maps.Clone(known)
 		if known == nil {
 			known = decisions{}
 		}
@@ -160,23 +160,6 @@ func registry() *eventstore.Registry {
 		panic(err) // a name or type of this package stands twice
 	}
 	return r
-}
-
-// decisionsOf reads all decisions on the events of a consumer, and where its stream
-// stands.
-func decisionsOf(ctx context.Context, store eventstore.Store, r *eventstore.Registry, consumer string) (known decisions, version uint64, err error) {
-	known = decisions{}
-	for record, err := range store.Read(ctx, eventstore.Query{Streams: []string{decisionPrefix + consumer}}) {
-		if err != nil {
-			return nil, 0, fmt.Errorf("read decisions on events of consumer %q: %w", consumer, err)
-		}
-		payload, err := r.Decode(record.Event)
-		if err != nil {
-			return nil, 0, fmt.Errorf("read decisions on events of consumer %q: %w", consumer, err)
-		}
-		known, version = decider.Evolve(known, payload), record.Version
-	}
-	return known, version, nil
 }
 
 // maxError bounds Parked.Error, in bytes.

@@ -11,6 +11,7 @@ import (
 // was not seen to be in force for a while, such as in a process that was stopped and
 // goes on, it is looked at first.
 func (l *line) deliver(d *delivery) error {
+	l.turn++
 	if l.id != "" {
 		if time.Since(l.proved) > l.config.Lease/2 {
 			if err := l.prove(l.ctx, l.hold); err != nil {

@@ -35,8 +35,8 @@ type state struct {
 
 const stateFormat = 1
 
-func leaseStream(consumer string) string    { return leasePrefix + consumer }
-func checkpointName(consumer string) string { return decisionPrefix + consumer }
+// checkpointName is that of a consumer's checkpoint, the same as of its decisions.
+func checkpointName(consumer string) string { return decisionStream(consumer) }
 
 // readState returns the checkpoint of a consumer; an empty one where there is none,
 // or one of another format, which is as good as none.
@@ -74,8 +74,8 @@ func (c *consumer) acquire(ctx context.Context) (*hold, error) {
 			shows = fmt.Appendf(nil, "%d", version) // the last word of an earlier holder says nothing of this one
 		}
 		switch {
-		case version == 0 || s.Token == version && s.Released:
-			since = time.Time{}
+		case version == 0 || version == c.mine || s.Token == version && s.Released:
+			since = time.Time{} // nobody's, our own of before something failed, or let go
 		case !bytes.Equal(shows, seen):
 			seen, since = shows, time.Now()
 		}
@@ -110,7 +110,8 @@ func (c *consumer) take(ctx context.Context, version uint64) (*hold, error) {
 	if err != nil {
 		return nil, fmt.Errorf("take the lease of consumer %q: %w", c.id, err)
 	}
-	h := &hold{token: records[0].Version, behind: map[string]eventstore.Position{}, proved: began}
+	c.mine = records[0].Version
+	h := &hold{token: c.mine, behind: map[string]eventstore.Position{}, proved: began}
 	checkpoint, s, err := readState(ctx, c.keep, c.id)
 	if err != nil {
 		return nil, err
@@ -154,7 +155,8 @@ func (c *consumer) unlessRewound(ctx context.Context, h *hold) error {
 	}
 	id, err := c.eventAt(ctx, h.position)
 	if err == nil && id != h.event {
-		err = fmt.Errorf("event %s at position %d is no longer there: %w", h.event, h.position, eventstore.ErrRewound)
+		err = fmt.Errorf("event %s at position %d, up to which consumer %q had come, is no longer there: restore the log, or delete checkpoint %q to begin anew: %w",
+			h.event, h.position, c.id, checkpointName(c.id), eventstore.ErrRewound)
 	}
 	return err
 }

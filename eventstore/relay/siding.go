@@ -11,7 +11,7 @@ type siding struct {
 	try    // of the first of next
 	stream string
 	after  eventstore.Position   // done up to here
-	next   []eventstore.Recorded // read, and not done
+	next   []eventstore.Recorded // read, and not done; empty until it is looked at
 	under  *delivery             // of the first of next
 	parked bool                  // the first of next is, by a decision
 }
@@ -21,123 +21,130 @@ const (
 	mostBehind   = 1_000 // streams that are tried again, before the main line waits for them
 )
 
-// waits reports whether the siding has something to do, once it is due.
-func (s *siding) waits() bool { return s.under == nil && !s.parked }
-
-// behindCount is how many streams are tried again.
-func (l *line) behindCount() (n int) {
-	for _, s := range l.sidings {
-		if !s.parked {
-			n++
-		}
-	}
-	return n
-}
-
-// shunt puts the stream of an event onto a siding, from that event on.
+// shunt puts the stream of an event whose turn it is onto a siding, from that event
+// on. What else was read of it is read again, so that little is held of a stream
+// that waits.
 func (l *line) shunt(e *entry) *siding {
-	s := &siding{try: e.try, stream: e.record.Stream, after: e.record.Position - 1}
+	s := &siding{try: e.try, stream: e.record.Stream, after: e.record.Position - 1, next: []eventstore.Recorded{e.record}}
 	l.sidings[s.stream] = s
-	l.behind[s.stream], l.unsaved = s.after, true
-	for _, other := range l.entries {
-		if other.record.Stream == s.stream && other.record.Position > s.after {
-			other.done = true
-			s.next = append(s.next, other.record)
-		}
+	l.trying++
+	l.keepBehind(s)
+	for other := e; other != nil; {
+		other.done = true
+		other, other.next = other.next, nil
 	}
-	l.unready()
-	delete(l.lanes, s.stream)
+	delete(l.last, s.stream)
+	l.stand(s)
 	return s
 }
 
-// overtake puts a stream onto a siding whose event is under way and does not end,
-// while all that was read behind it is done or waits.
-func (l *line) overtake() {
-	e := l.entries[0]
-	for d := range l.flying {
-		if d.entry == e {
-			s := l.shunt(e)
-			s.under, d.entry, d.siding = d, nil, s
-			l.advance()
-			return
-		}
+// keepBehind has the checkpoint say how far a siding has come.
+func (l *line) keepBehind(s *siding) { l.behind[s.stream], l.unsaved = s.after, true }
+
+// stand has what was decided on the next event of s count: what is parked waits,
+// what is no longer parked is tried at once, what is skipped is passed over.
+func (l *line) stand(s *siding) (skipped bool) {
+	standing := l.decided[s.next[0].ID]
+	switch open := standing.open(); {
+	case open && !s.parked:
+		s.parked = true
+		l.trying--
+	case !open && s.parked:
+		s.parked, s.try = false, try{}
+		l.trying++
+	case standing.skipped:
+		s.due = time.Time{}
 	}
+	l.due, l.changed = time.Time{}, true
+	return standing.skipped
 }
 
 // handSidings hands out what is due of the streams that are behind.
 func (l *line) handSidings(now time.Time) error {
-	for stream, s := range l.sidings {
-		if len(l.flying) == l.config.Workers {
-			return nil
-		}
-		if !s.waits() || s.due.After(now) {
+	if l.trying == 0 || l.due.After(now) {
+		return nil
+	}
+	due := now.Add(time.Hour)
+	for _, s := range l.sidings {
+		if s.under != nil || s.parked {
 			continue
 		}
-		if err := l.ahead(s); err != nil {
-			return err
-		}
-		switch {
-		case len(s.next) == 0:
-			// It has reached the main line.
-			delete(l.sidings, stream)
-			delete(l.behind, stream)
-			l.unsaved = true
-		case !s.parked:
-			r := s.next[0]
-			s.under = &delivery{record: r, attempt: s.attempts + 1, siding: s}
-			if err := l.deliver(s.under); err != nil {
+		if !s.due.After(now) && l.free(now) {
+			if err := l.onward(s); err != nil {
 				return err
 			}
 		}
+		if s.under == nil && !s.parked && l.sidings[s.stream] == s && s.due.Before(due) {
+			due = s.due
+		}
 	}
+	l.due = due
 	return nil
 }
 
-// ahead has s know what comes next in its stream, up to where the main line has
-// read, and heeds what was decided on it.
-func (l *line) ahead(s *siding) error {
-	for !s.parked {
+// free reports whether a worker is free for a stream that is behind: all are where
+// the main line has nothing ready, otherwise half of them, of one worker every other
+// time, so that neither holds up the other.
+func (l *line) free(now time.Time) bool {
+	if len(l.flying) >= l.config.Workers {
+		return false
+	}
+	ready := len(l.ready) > 0 && !l.ready[0].due.After(now)
+	return !ready || l.aside < (l.config.Workers+l.turn%2)/2
+}
+
+// onward hands out the next event of a stream that is behind, or has it rejoin the
+// main line where it has come to what that has read.
+func (l *line) onward(s *siding) error {
+	for skipped := true; skipped; {
 		if len(s.next) == 0 {
-			q := l.query
-			q.Streams, q.After, q.Limit = []string{s.stream}, s.after, sidingEvents
-			for r, err := range l.config.Store.Read(l.ctx, q) {
-				if err != nil {
-					return err
-				}
-				if r.Position > l.read {
-					break // the main line brings it
-				}
-				s.next = append(s.next, r)
-			}
-			if len(s.next) == 0 {
-				return nil
+			if err := l.readOn(s); err != nil {
+				return err
 			}
 		}
-		standing := l.decided[s.next[0].ID]
-		if !standing.skipped {
-			s.parked = standing.open()
+		if len(s.next) == 0 {
+			delete(l.sidings, s.stream)
+			delete(l.behind, s.stream)
+			l.trying--
+			l.unsaved, l.changed = true, true
 			return nil
 		}
-		s.step()
-		l.behind[s.stream], l.unsaved = s.after, true
+		if skipped = l.stand(s); skipped {
+			l.step(s)
+		}
+	}
+	if s.parked {
+		return nil
+	}
+	s.under = &delivery{record: s.next[0], attempt: s.attempts + 1, siding: s}
+	l.aside++
+	return l.deliver(s.under)
+}
+
+// readOn reads what comes next in a stream that is behind, up to where the main line
+// has read: what comes later that brings.
+func (l *line) readOn(s *siding) error {
+	q := l.query
+	q.Streams, q.After, q.Limit = []string{s.stream}, s.after, sidingEvents
+	bytes := 0
+	for r, err := range l.config.Store.Read(l.ctx, q) {
+		if err != nil {
+			return err
+		}
+		if r.Position > l.read {
+			break
+		}
+		s.next = append(s.next, r)
+		if bytes += r.Size(); bytes >= windowBytes/sidingEvents {
+			break
+		}
 	}
 	return nil
 }
 
-// step goes on behind the first of next.
-func (s *siding) step() {
+// step goes on behind the first event of a stream that is behind.
+func (l *line) step(s *siding) {
 	s.after, s.next, s.try = s.next[0].Position, s.next[1:], try{}
-}
-
-// succeed goes on behind a delivery that was acknowledged.
-func (s *siding) succeed(*delivery) {
-	s.under = nil
-	s.step()
-}
-
-// heed takes in decisions: what was parked and is not any more is tried at once.
-func (s *siding) heed(decided decisions) {
-	if s.parked && len(s.next) > 0 && !decided[s.next[0].ID].open() {
-		s.parked, s.try = false, try{}
-	}
+	l.keepBehind(s)
+	l.due, l.changed = time.Time{}, true
 }

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -66,18 +67,31 @@ func (c *consumer) publish(change func(now *Status)) {
 // show publishes how the line stands.
 func (l *line) show() {
 	var behind []Behind
+	changed := l.changed
+	if changed {
+		behind = l.waiting()
+	}
+	l.changed = false
+	l.publish(func(now *Status) {
+		now.Position, now.UnderWay = l.position, len(l.flying)
+		if changed {
+			now.Behind = behind
+		}
+	})
+}
+
+// waiting returns what waits, by position.
+func (l *line) waiting() (behind []Behind) {
 	for _, s := range l.sidings {
 		if len(s.next) > 0 {
 			behind = append(behind, waits(s.next[0], s.try, s.parked))
 		}
 	}
-	if l.total() && len(l.ready) > 0 && l.ready[0].attempts > 0 {
+	if len(l.ready) > 0 && l.ready[0].attempts > 0 {
 		behind = append(behind, waits(l.ready[0].record, l.ready[0].try, false))
 	}
-	slices.SortFunc(behind, func(a, b Behind) int { return int(a.Position) - int(b.Position) })
-	l.publish(func(now *Status) {
-		now.Position, now.UnderWay, now.Behind = l.position, len(l.flying), behind
-	})
+	slices.SortFunc(behind, func(a, b Behind) int { return cmp.Compare(a.Position, b.Position) })
+	return behind
 }
 
 func waits(r eventstore.Recorded, t try, parked bool) Behind {

@@ -97,10 +97,13 @@ const (
 	MustNotOverlap = "must not overlap"
 )
 
-// Stakeholder is who has an interest, and what he is told when.
+// Stakeholder is who has an interest, and what he is told when. Package notify tells
+// him at "authorized", "rejected", "started", "implemented", "unauthorized",
+// "reviewed", "held", "resumed", "closed" and "canceled"; other words are for handlers
+// of one's own.
 type Stakeholder struct {
 	Who  string   `json:"who"`           // a person or a team, an opaque ID
-	Told []string `json:"told,omitzero"` // at which events: "authorized", "started", "implemented", "closed"
+	Told []string `json:"told,omitzero"` // at which events; none: what the handler says
 }
 
 // Evidence is a document elsewhere, with the digest it had.

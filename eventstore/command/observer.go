@@ -25,13 +25,13 @@ type Observer interface {
 	Traceparent(ctx context.Context) string
 }
 
-// errAborted is what an observer is told of a command whose unit of work panicked.
-var errAborted = errors.New("the unit of work panicked")
+// ErrAborted is what an observer is told of a command whose unit of work panicked.
+var ErrAborted = errors.New("the unit of work panicked")
 
 // observed is through, with the observer told of it.
 func (d *Door) observed(ctx context.Context, call Call, f func(tx *Tx) error) (done Done, err error) {
 	ctx, ended := d.config.Observer.Command(ctx, call)
-	err = errAborted
+	err = ErrAborted
 	defer func() { ended(done, err) }()
 	return d.through(ctx, call, f)
 }

@@ -25,6 +25,7 @@ type Taken struct {
 	Consumer string              `json:"consumer"`
 	Holder   string              `json:"holder"`
 	After    eventstore.Position `json:"after,omitzero"` // the first time: up to here the consumer passes over the log
+	Event    uuid.UUID           `json:"event,omitzero"` // at that position
 }
 
 // Parked is recorded in the stream "relay-CONSUMER" when an event is not delivered

@@ -61,6 +61,7 @@ func (c *consumer) acquire(ctx context.Context) (*hold, error) {
 	var seen []byte // what the holder last showed
 	var since time.Time
 	for {
+		looked := time.Now() // a look may take long, and the holder go on meanwhile
 		version, err := c.config.Store.Version(ctx, leaseStream(c.id))
 		if err != nil {
 			return nil, fmt.Errorf("look at the lease of consumer %q: %w", c.id, err)
@@ -79,7 +80,7 @@ func (c *consumer) acquire(ctx context.Context) (*hold, error) {
 		case !bytes.Equal(shows, seen):
 			seen, since = shows, time.Now()
 		}
-		if time.Since(since) >= c.config.Lease {
+		if looked.Sub(since) >= c.config.Lease {
 			h, err := c.take(ctx, version)
 			if !errors.Is(err, eventstore.ErrConflict) {
 				return h, err
@@ -96,8 +97,12 @@ func (c *consumer) acquire(ctx context.Context) (*hold, error) {
 // take takes the lease from whoever has it at a version.
 func (c *consumer) take(ctx context.Context, version uint64) (*hold, error) {
 	taken := Taken{Consumer: c.id, Holder: c.config.Holder}
-	if version == 0 {
-		taken.After = c.from
+	if version == 0 && c.from > 0 {
+		event, err := c.eventAt(ctx, c.from)
+		if err != nil {
+			return nil, fmt.Errorf("look where consumer %q begins: %w", c.id, err)
+		}
+		taken.After, taken.Event = c.from, event
 	}
 	began := time.Now()
 	records, err := eventstore.Update(ctx, c.config.Store, c.registry, func(tx *eventstore.Tx) error {
@@ -142,9 +147,33 @@ func (c *consumer) start(ctx context.Context) (eventstore.Position, error) {
 		if err != nil {
 			return 0, err
 		}
-		return payload.(Taken).After, nil
+		if taken, ok := payload.(Taken); ok && taken.After > 0 {
+			return c.begins(ctx, taken, r.Position)
+		}
 	}
 	return 0, nil
+}
+
+// begins returns where a consumer begins that took its lease for the first time at a
+// position. In a log that was imported positions are not what they were: it begins
+// behind the same event, or behind the lease where that event did not come along.
+func (c *consumer) begins(ctx context.Context, taken Taken, at eventstore.Position) (eventstore.Position, error) {
+	if taken.After < at {
+		if id, err := c.eventAt(ctx, taken.After); err != nil || id == taken.Event {
+			return taken.After, err
+		}
+	}
+	for r, err := range c.config.Store.Read(ctx, eventstore.Query{PayloadsOnly: true, Lend: true}) {
+		switch {
+		case err != nil:
+			return 0, fmt.Errorf("look where consumer %q begins: %w", c.id, err)
+		case r.ID == taken.Event:
+			return r.Position, nil
+		case r.Position >= at:
+			return at, nil
+		}
+	}
+	return at, nil
 }
 
 // unlessRewound fails where the log no longer has the event that the consumer was

@@ -107,6 +107,8 @@ func (l *line) work() error {
 
 // drain waits for the answers to what was received, until the context ends.
 func (l *line) drain() {
+	alive := time.NewTicker(max(l.config.Lease/3, time.Millisecond))
+	defer alive.Stop()
 	for {
 		received := false
 		for d := range l.flying {
@@ -122,6 +124,10 @@ func (l *line) drain() {
 		select {
 		case a := <-l.answers:
 			if l.settle(a) != nil {
+				return
+			}
+		case <-alive.C:
+			if l.save(l.ctx, l.hold, false) != nil {
 				return
 			}
 		case <-l.ctx.Done():

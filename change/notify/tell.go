@@ -314,10 +314,12 @@ func (n *notifier) record(ctx context.Context, env relay.Envelope, id string, m 
 		if err := tx.Authorize(recordAction, id, nil); err != nil {
 			return err
 		}
+		// Not held to a version: the key sees to it that there is one receipt, and those
+		// of other notices are no reason to decide anew.
 		if m.outcome.why == "" {
-			return tx.Record(streamPrefix+id, Sent{m.Key, id, env.Version, env.ID, m.Word, m.who, m.owner, m.to.Channel, tx.Now})
+			return tx.RecordBlind(streamPrefix+id, Sent{m.Key, id, env.Version, env.ID, m.Word, m.who, m.owner, m.to.Channel, tx.Now})
 		}
-		return tx.Record(streamPrefix+id, Failed{m.Key, id, env.Version, env.ID, m.Word, m.who, m.owner, m.to.Channel, m.outcome.why, m.outcome.code, tx.Now})
+		return tx.RecordBlind(streamPrefix+id, Failed{m.Key, id, env.Version, env.ID, m.Word, m.who, m.owner, m.to.Channel, m.outcome.why, m.outcome.code, tx.Now})
 	})
 	if err != nil {
 		n.keep(m)

@@ -37,7 +37,7 @@ type consumer struct {
 func (c *consumer) run(ctx context.Context) {
 	defer close(c.done)
 	defer close(c.out)
-	for failures := 0; ctx.Err() == nil; {
+	for failures := 0; ctx.Err() == nil && !c.isClosing(); {
 		began := time.Now()
 		err := c.term(ctx)
 		if ctx.Err() != nil || c.isClosing() {
@@ -64,12 +64,7 @@ func (c *consumer) run(ctx context.Context) {
 		if failures == 1 {
 			c.config.Logger.Warn("consumer cannot go on and tries again", "consumer", c.id, "topic", c.topic, "error", err)
 		}
-		wait, stop := c.untilClosing(ctx)
-		_ = pause(wait, c.backoff(failures)) // why it ended is asked next
-		stop()
-		if c.isClosing() {
-			break
-		}
+		_ = c.rest(ctx, c.backoff(failures)) // why it ended is asked next
 	}
 }
 
@@ -92,17 +87,18 @@ func (c *consumer) isClosing() bool {
 	}
 }
 
-// untilClosing returns a context that ends also when the consumer is closed.
-func (c *consumer) untilClosing(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
-	go func() {
-		select {
-		case <-c.closing:
-		case <-ctx.Done():
-		}
-		cancel()
-	}()
-	return ctx, cancel
+// rest waits, or returns why the consumer ends.
+func (c *consumer) rest(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-c.closing:
+		return errSubscriberClosed
+	}
 }
 
 // backoff is the pause after so many failures: doubled with each, a fifth at random.
@@ -117,15 +113,13 @@ func (c *consumer) backoff(failures int) time.Duration {
 // term holds the lease until it is lost, the consumer is closed, or something
 // fails, and returns why.
 func (c *consumer) term(ctx context.Context) error {
-	acquiring, stop := c.untilClosing(ctx)
-	h, err := c.acquire(acquiring)
-	stop()
-	if err != nil {
-		return err
-	}
 	holding, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go c.endAfterClosing(holding, cancel)
+	h, err := c.acquire(holding)
+	if err != nil {
+		return err
+	}
 	l := newLine(holding, c, h)
 	c.publish(func(now *Status) { now.Holding, now.Standby, now.Err, now.Token = c.id != "", false, nil, h.token })
 	err = l.work()
@@ -148,10 +142,16 @@ func (c *consumer) term(ctx context.Context) error {
 // whatever it does then.
 func (c *consumer) endAfterClosing(ctx context.Context, cancel context.CancelFunc) {
 	select {
-	case <-c.closing:
-		_ = pause(ctx, c.config.Grace) // it ends sooner with the term
-		cancel()
 	case <-ctx.Done():
+		return
+	case <-c.closing:
+	}
+	timer := time.NewTimer(c.config.Grace)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+		cancel()
 	}
 }
 

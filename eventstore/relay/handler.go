@@ -278,8 +278,14 @@ func (h *Handlers) Run(ctx context.Context) error {
 		case <-ended:
 		}
 	}()
-	err = router.Run(ctx)
+	// Were the router's context to end, those of the messages would at once.
+	stop := context.AfterFunc(ctx, func() { _ = h.Close() }) // what it says is said below
+	err = router.Run(context.WithoutCancel(ctx))
+	stop()
 	close(ended)
+	if ctx.Err() != nil && errors.Is(err, errSubscriberClosed) {
+		err = nil // it ended before it began
+	}
 	if err != nil {
 		return fmt.Errorf("relay: %w", errors.Join(err, h.Close()))
 	}

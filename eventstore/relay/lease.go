@@ -39,20 +39,23 @@ const stateFormat = 1
 func checkpointName(consumer string) string { return decisionStream(consumer) }
 
 // readState returns the checkpoint of a consumer; an empty one where there is none,
-// or one of another format, which is as good as none.
+// or one that cannot be read, which is as good as none.
 func readState(ctx context.Context, keep eventstore.Checkpoints, consumer string) (eventstore.Checkpoint, state, error) {
 	var s state
 	c, err := keep.Checkpoint(ctx, checkpointName(consumer))
-	if err != nil {
+	switch {
+	case err != nil:
 		return c, s, fmt.Errorf("read the checkpoint of consumer %q: %w", consumer, err)
-	}
-	if c.Format != stateFormat || json.Unmarshal(c.State, &s) != nil {
+	case c.Format > stateFormat:
+		return c, s, fmt.Errorf("read the checkpoint of consumer %q: it is of format %d, and this program knows %d: %w", consumer, c.Format, stateFormat, eventstore.ErrNewerFormat)
+	case c.Format < stateFormat || json.Unmarshal(c.State, &s) != nil:
 		return eventstore.Checkpoint{}, state{}, nil
 	}
 	return c, s, nil
 }
 
-// acquire returns when this subscription holds the lease.
+// acquire returns when this subscription holds the lease. Once it takes it, it is not
+// closed before it has: a lease that nobody knows of would have to lapse.
 func (c *consumer) acquire(ctx context.Context) (*hold, error) {
 	if c.id == "" {
 		return &hold{position: c.config.After, behind: map[string]eventstore.Position{}}, nil
@@ -88,7 +91,7 @@ func (c *consumer) acquire(ctx context.Context) (*hold, error) {
 			continue
 		}
 		c.publish(func(now *Status) { now.Standby = true })
-		if err := pause(ctx, poll); err != nil {
+		if err := c.rest(ctx, poll); err != nil {
 			return nil, err
 		}
 	}
@@ -248,16 +251,4 @@ func (c *consumer) save(ctx context.Context, h *hold, release bool) error {
 		return fmt.Errorf("save the checkpoint of consumer %q: %w", c.id, err)
 	}
 	return nil
-}
-
-// pause waits, or returns why ctx has ended.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -145,6 +145,10 @@ func (l *line) readOn(s *siding) error {
 // step goes on behind the first event of a stream that is behind.
 func (l *line) step(s *siding) {
 	s.after, s.next, s.try = s.next[0].Position, s.next[1:], try{}
+	if s.parked { // while it was under way, and then it went well
+		s.parked = false
+		l.trying++
+	}
 	l.keepBehind(s)
 	l.due, l.changed = time.Time{}, true
 }

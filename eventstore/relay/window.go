@@ -130,8 +130,9 @@ func (l *line) hand() error {
 		e := l.ready[0]
 		standing := l.decided[e.record.ID]
 		idle := e.done || standing.open() || standing.skipped
-		if !idle && (len(l.flying) >= l.config.Workers || e.due.After(now)) {
-			break
+		busy := len(l.flying) >= l.config.Workers
+		if !idle && (busy || e.due.After(now)) || l.total() && busy {
+			break // of one worker it is nobody's turn while one is under way
 		}
 		l.ready[0] = nil
 		if l.ready = l.ready[1:]; len(l.ready) == 0 {

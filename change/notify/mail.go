@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/mail"
+	"net/textproto"
 	"os"
 	"strconv"
 	"strings"
@@ -63,8 +64,9 @@ type MailConfig struct {
 type Mail struct{ *mailer }
 
 type mailer struct {
-	config MailConfig
-	from   *mail.Address
+	config   MailConfig // without the password, which fmt would find
+	password func() string
+	from     *mail.Address
 }
 
 // NewMail returns a sender of mails. It does no I/O.
@@ -111,7 +113,9 @@ func NewMail(c MailConfig) (*Mail, error) {
 	if c.TLS.MinVersion == 0 {
 		c.TLS.MinVersion = tls.VersionTLS12
 	}
-	return &Mail{&mailer{config: c, from: from}}, nil
+	password := string(c.Password)
+	c.Password = ""
+	return &Mail{&mailer{config: c, password: func() string { return password }, from: from}}, nil
 }
 
 // mailbox reads one address. Nothing that it returns can end a line of SMTP or of a
@@ -204,7 +208,7 @@ func (l *link) options() []gomail.Option {
 		options = append(options, gomail.WithTLSPolicy(gomail.TLSMandatory))
 	}
 	if c.Username != "" {
-		options = append(options, gomail.WithSMTPAuthCustom(&login{config: c}))
+		options = append(options, gomail.WithSMTPAuthCustom(&login{mailer: l.mailer}))
 	}
 	return options
 }
@@ -253,7 +257,7 @@ func (b *bounded) SetDeadline(t time.Time) error {
 
 // login authenticates by the best that both sides can, under TLS only.
 type login struct {
-	config MailConfig
+	*mailer
 	chosen smtp.Auth
 }
 
@@ -268,7 +272,7 @@ func (l *login) Start(server *smtp.ServerInfo) (string, []byte, error) {
 		}
 		return false
 	}
-	name, password := l.config.Username, string(l.config.Password)
+	name, password := l.config.Username, l.password()
 	switch {
 	case !server.TLS:
 		return "", nil, errNoLogin
@@ -292,6 +296,10 @@ func (l *login) Next(fromServer []byte, more bool) ([]byte, error) {
 type sessionError struct{ cause error }
 
 func (e *sessionError) Error() string {
+	var reply *textproto.Error
+	if errors.As(e.cause, &reply) {
+		return "mail: open a session: reply " + strconv.Itoa(reply.Code)
+	}
 	return "mail: open a session: " + line(e.cause.Error(), 500)
 }
 

@@ -3,6 +3,8 @@ package notify
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -58,7 +60,7 @@ type hook struct {
 	client *http.Client
 
 	mu    sync.Mutex
-	quiet map[string]time.Time // until when a URL is not asked
+	quiet map[[sha256.Size]byte]time.Time // until when a URL is not asked, by its digest, for it may be a secret
 }
 
 // Payload is the body of a webhook.
@@ -105,7 +107,7 @@ func NewWebhook(c WebhookConfig) (*Webhook, error) {
 		Transport:     c.Transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	return &Webhook{&hook{config: c, client: client, quiet: map[string]time.Time{}}}, nil
+	return &Webhook{&hook{config: c, client: client, quiet: map[[sha256.Size]byte]time.Time{}}}, nil
 }
 
 // Close closes connections that wait to be used again.
@@ -219,19 +221,20 @@ func (w *Webhook) hush(where, after string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.quiet) >= maxHooks {
-		maps.DeleteFunc(w.quiet, func(_ string, until time.Time) bool { return !now.Before(until) })
+		maps.DeleteFunc(w.quiet, func(_ [sha256.Size]byte, until time.Time) bool { return !now.Before(until) })
 	}
 	if len(w.quiet) < maxHooks {
-		w.quiet[where] = until
+		w.quiet[sha256.Sum256([]byte(where))] = until
 	}
 }
 
 func (w *Webhook) quietUntil(where string) (until time.Time, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	until, ok = w.quiet[where]
+	of := sha256.Sum256([]byte(where))
+	until, ok = w.quiet[of]
 	if ok && !w.config.Clock().Before(until) {
-		delete(w.quiet, where)
+		delete(w.quiet, of)
 		return time.Time{}, false
 	}
 	return until, ok
@@ -248,6 +251,7 @@ type webhookError struct {
 func (e *webhookError) Error() string {
 	s := "webhook: " + e.what
 	var network *net.OpError
+	var untrusted *tls.CertificateVerificationError
 	switch {
 	case e.code != 0:
 		return s + ": reply " + strconv.Itoa(e.code)
@@ -255,6 +259,8 @@ func (e *webhookError) Error() string {
 		return s + ": it was broken off"
 	case errors.Is(e.cause, context.DeadlineExceeded):
 		return s + ": it took too long"
+	case errors.As(e.cause, &untrusted):
+		return s + ": its certificate is not accepted"
 	case errors.As(e.cause, &network):
 		return s + ": the connection failed: " + network.Op
 	}

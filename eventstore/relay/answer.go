@@ -77,7 +77,6 @@ func (l *line) fail(d *delivery, why error) error {
 		t.since = now
 	}
 	t.failed, t.due = why, now.Add(l.backoff(t.attempts))
-	l.changed = true
 	l.config.Logger.Warn("a delivery failed", "consumer", l.id, "event", d.record.ID, "type", d.record.Type, "stream", d.record.Stream,
 		"position", uint64(d.record.Position), "attempt", t.attempts, "again", t.due, "error", why)
 	if standing := l.decided[d.record.ID]; l.id != "" && !standing.open() && !standing.skipped && l.poison(*t) {

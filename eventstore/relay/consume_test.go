@@ -259,10 +259,8 @@ func TestAStreamWaitsForItsEventThatFails(t *testing.T) {
 		config := relay.Config{Name: "durable", Workers: 8}
 		c := consume(t, store, config, refuse("s-1/2"))
 		got := c.after(time.Hour)
-		require.ElementsMatch(t, []string{"s-1/1", "s-1/2", "s-2/1", "s-2/2"}, slices.Compact(slices.DeleteFunc(got, func(name string) bool {
-			return name == "s-1/2" && slices.Index(got, name) < 0
-		})[:4]))
-		require.NotContains(t, got, "s-1/3")
+		slices.Sort(got)
+		require.Equal(t, []string{"s-1/1", "s-1/2", "s-2/1", "s-2/2"}, slices.Compact(got))
 		status := c.status()
 		require.EqualValues(t, 6, status.Position, "the checkpoint goes on, over the lease as well")
 		require.Equal(t, "s-1", status.Behind[0].Stream)

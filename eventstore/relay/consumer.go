@@ -29,8 +29,10 @@ type consumer struct {
 	closing chan struct{} // closed when no further message is to be handed out
 	done    chan struct{} // closed when the goroutine has ended
 
-	mu  sync.Mutex
-	now Status
+	mu        sync.Mutex
+	now       Status
+	behindNow map[string]Behind // by stream
+	front     *Behind           // of the main line, where one worker waits for it
 }
 
 // run is the consumer's goroutine.

@@ -37,9 +37,9 @@ type line struct {
 	more    bool                // there may be more to read
 	awake   chan error          // a Wait for more that is under way; nil if none is
 
-	sidings map[string]*siding
-	trying  int       // of them those that are not parked
-	due     time.Time // no siding has something to do before
+	sidings   map[string]*siding
+	timetable timetable
+	trying    int // of the sidings those that are not parked
 
 	decided  decisions
 	version  uint64              // of the stream of decisions, as they are known
@@ -49,7 +49,6 @@ type line struct {
 	saved    time.Time           // when the checkpoint was
 	unsaved  bool                // something is done since
 	lastGood time.Time           // when a message was last acknowledged
-	changed  bool                // what waits, since it was last shown
 }
 
 const (
@@ -63,11 +62,16 @@ func newLine(ctx context.Context, c *consumer, h *hold) *line {
 	l := &line{
 		consumer: c, hold: h, ctx: ctx, answers: make(chan answer, c.config.Workers), flying: map[*delivery]bool{},
 		last: map[string]*entry{}, sidings: map[string]*siding{}, read: h.position, more: true,
-		decided: decisions{}, heard: true, saved: time.Now(), changed: true,
+		decided: decisions{}, heard: true, saved: time.Now(),
 	}
+	c.mu.Lock()
+	c.behindNow, c.front = map[string]Behind{}, nil
+	c.mu.Unlock()
 	for stream, after := range h.behind {
-		l.sidings[stream] = &siding{stream: stream, after: after}
+		s := &siding{stream: stream, after: after, place: -1}
+		l.sidings[stream] = s
 		l.trying++
+		l.placed(s)
 	}
 	return l
 }
@@ -181,8 +185,8 @@ func (l *line) pause() time.Duration {
 		}
 	}
 	if len(l.flying) < l.config.Workers {
-		if l.trying > 0 {
-			at(l.due)
+		if len(l.timetable) > 0 {
+			at(l.timetable[0].due)
 		}
 		if len(l.ready) > 0 {
 			at(l.ready[0].due)

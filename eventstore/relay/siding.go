@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"container/heap"
 	"time"
 
 	"github.com/rollforward/rollforward/eventstore"
@@ -14,6 +15,7 @@ type siding struct {
 	next   []eventstore.Recorded // read, and not done; empty until it is looked at
 	under  *delivery             // of the first of next
 	parked bool                  // the first of next is, by a decision
+	place  int                   // in the timetable; -1 if it is not there
 }
 
 const (
@@ -25,7 +27,7 @@ const (
 // on. What else was read of it is read again, so that little is held of a stream
 // that waits.
 func (l *line) shunt(e *entry) *siding {
-	s := &siding{try: e.try, stream: e.record.Stream, after: e.record.Position - 1, next: []eventstore.Recorded{e.record}}
+	s := &siding{try: e.try, stream: e.record.Stream, after: e.record.Position - 1, place: -1, next: []eventstore.Recorded{e.record}}
 	l.sidings[s.stream] = s
 	l.trying++
 	l.keepBehind(s)
@@ -55,30 +57,60 @@ func (l *line) stand(s *siding) (skipped bool) {
 	case standing.skipped:
 		s.due = time.Time{}
 	}
-	l.due, l.changed = time.Time{}, true
+	l.placed(s)
 	return standing.skipped
+}
+
+// placed has the timetable and the status take in what has become of a siding.
+func (l *line) placed(s *siding) {
+	there := l.sidings[s.stream] == s
+	switch idle := there && s.under == nil && !s.parked; {
+	case idle && s.place < 0:
+		heap.Push(&l.timetable, s)
+	case idle:
+		heap.Fix(&l.timetable, s.place)
+	case s.place >= 0:
+		heap.Remove(&l.timetable, s.place)
+	}
+	l.consumer.mu.Lock()
+	defer l.consumer.mu.Unlock()
+	if there && len(s.next) > 0 {
+		l.behindNow[s.stream] = waits(s.next[0], s.try, s.parked)
+	} else {
+		delete(l.behindNow, s.stream)
+	}
+}
+
+// timetable is a heap of the sidings that have something to do, by when.
+type timetable []*siding
+
+func (t timetable) Len() int           { return len(t) }
+func (t timetable) Less(i, j int) bool { return t[i].due.Before(t[j].due) }
+
+func (t timetable) Swap(i, j int) {
+	t[i], t[j] = t[j], t[i]
+	t[i].place, t[j].place = i, j
+}
+
+func (t *timetable) Push(s any) {
+	s.(*siding).place = len(*t)
+	*t = append(*t, s.(*siding))
+}
+
+func (t *timetable) Pop() any {
+	last := len(*t) - 1
+	s := (*t)[last]
+	(*t)[last], *t, s.place = nil, (*t)[:last], -1
+	return s
 }
 
 // handSidings hands out what is due of the streams that are behind.
 func (l *line) handSidings(now time.Time) error {
-	if l.trying == 0 || l.due.After(now) {
-		return nil
-	}
-	due := now.Add(time.Hour)
-	for _, s := range l.sidings {
-		if s.under != nil || s.parked {
-			continue
-		}
-		if !s.due.After(now) && l.free(now) {
-			if err := l.onward(s); err != nil {
-				return err
-			}
-		}
-		if s.under == nil && !s.parked && l.sidings[s.stream] == s && s.due.Before(due) {
-			due = s.due
+	for len(l.timetable) > 0 && !l.timetable[0].due.After(now) && l.free(now) {
+		if err := l.onward(l.timetable[0]); err != nil {
+			return err
 		}
 	}
-	l.due = due
 	return nil
 }
 
@@ -106,7 +138,8 @@ func (l *line) onward(s *siding) error {
 			delete(l.sidings, s.stream)
 			delete(l.behind, s.stream)
 			l.trying--
-			l.unsaved, l.changed = true, true
+			l.unsaved = true
+			l.placed(s)
 			return nil
 		}
 		if skipped = l.stand(s); skipped {
@@ -118,6 +151,7 @@ func (l *line) onward(s *siding) error {
 	}
 	s.under = &delivery{record: s.next[0], attempt: s.attempts + 1, siding: s}
 	l.aside++
+	l.placed(s)
 	return l.deliver(s.under)
 }
 
@@ -142,13 +176,13 @@ func (l *line) readOn(s *siding) error {
 	return nil
 }
 
-// step goes on behind the first event of a stream that is behind.
+// step goes on behind the first event of a stream that is behind, which is done.
 func (l *line) step(s *siding) {
-	s.after, s.next, s.try = s.next[0].Position, s.next[1:], try{}
-	if s.parked { // while it was under way, and then it went well
+	s.after, s.next, s.try = s.next[0].Position, s.next[1:], try{due: time.Now()} // behind others that are due
+	if s.parked {                                                                 // while it was under way, and then it went well
 		s.parked = false
 		l.trying++
 	}
 	l.keepBehind(s)
-	l.due, l.changed = time.Time{}, true
+	l.placed(s)
 }

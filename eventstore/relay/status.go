@@ -2,6 +2,7 @@ package relay
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -45,12 +46,16 @@ type Behind struct {
 	Parked   bool      // it waits for a decision: Retry or Skip
 }
 
-// Status returns how the consumer stands.
+// status returns how the consumer stands.
 func (c *consumer) status() Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.now
-	now.Behind = slices.Clone(now.Behind)
+	now.Behind = slices.Collect(maps.Values(c.behindNow))
+	if c.front != nil {
+		now.Behind = append(now.Behind, *c.front)
+	}
+	slices.SortFunc(now.Behind, func(a, b Behind) int { return cmp.Compare(a.Position, b.Position) })
 	if now.Head > now.Position {
 		now.Lag = uint64(now.Head - now.Position)
 	}
@@ -64,34 +69,16 @@ func (c *consumer) publish(change func(now *Status)) {
 	change(&c.now)
 }
 
-// show publishes how the line stands.
+// show publishes how the line stands; what its sidings wait for is told as it changes.
 func (l *line) show() {
-	var behind []Behind
-	changed := l.changed
-	if changed {
-		behind = l.waiting()
-	}
-	l.changed = false
-	l.publish(func(now *Status) {
-		now.Position, now.UnderWay = l.position, len(l.flying)
-		if changed {
-			now.Behind = behind
-		}
-	})
-}
-
-// waiting returns what waits, by position.
-func (l *line) waiting() (behind []Behind) {
-	for _, s := range l.sidings {
-		if len(s.next) > 0 {
-			behind = append(behind, waits(s.next[0], s.try, s.parked))
-		}
-	}
+	var front *Behind
 	if len(l.ready) > 0 && l.ready[0].attempts > 0 {
-		behind = append(behind, waits(l.ready[0].record, l.ready[0].try, false))
+		b := waits(l.ready[0].record, l.ready[0].try, false)
+		front = &b
 	}
-	slices.SortFunc(behind, func(a, b Behind) int { return cmp.Compare(a.Position, b.Position) })
-	return behind
+	l.publish(func(now *Status) {
+		now.Position, now.UnderWay, l.front = l.position, len(l.flying), front
+	})
 }
 
 func waits(r eventstore.Recorded, t try, parked bool) Behind {

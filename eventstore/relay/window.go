@@ -138,7 +138,6 @@ func (l *line) hand() error {
 		if l.ready = l.ready[1:]; len(l.ready) == 0 {
 			l.ready = nil
 		}
-		l.changed = l.changed || e.attempts > 0
 		switch {
 		case e.done:
 		case standing.open():
@@ -165,6 +164,7 @@ func (l *line) overtake() {
 		d, s := e.under, l.shunt(e)
 		s.under, d.entry, d.siding = d, nil, s
 		l.aside++
+		l.placed(s)
 		l.advance()
 	}
 }

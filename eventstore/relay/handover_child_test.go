@@ -302,9 +302,9 @@ func (p *proceeding) lastEffect(ctx context.Context) (last int, err error) {
 	return last, nil
 }
 
-// commanding records effects by commands at a door, eight at once.
+// commanding records effects by commands at a door, several at once.
 func (p *proceeding) commanding(keyed bool) relay.Handler {
-	return p.handler(8, func(ctx context.Context, e given, env relay.Envelope) error {
+	return p.handler(3, func(ctx context.Context, e given, env relay.Envelope) error {
 		token, _ := p.notice(env)
 		if err := p.command(ctx, e, env, token, keyed); err != nil {
 			return err

@@ -1,5 +1,148 @@
 package automation_test
 
-const childVariable = "ROLLFORWARD_AUTOMATION_CHILD"
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
 
-func child() {}
+	"github.com/stretchr/testify/require"
+
+	"github.com/rollforward/rollforward/internal/race"
+	"github.com/rollforward/rollforward/internal/storefor"
+)
+
+// With childVariable a test binary is a process that runs the act of that name on the
+// store at placeVariable, and kills itself at the point that pointVariable says.
+const (
+	childVariable = "ROLLFORWARD_TEST_ACT"
+	placeVariable = "ROLLFORWARD_TEST_ACT_ON"
+	pointVariable = "ROLLFORWARD_TEST_ACT_DIES"
+)
+
+// deathsVariable is at how many points of each handler processes die on SQLite and on
+// PostgreSQL: a number, or "all". Default 2 that are real and 2 that are not, each.
+const deathsVariable = "ROLLFORWARD_TEST_DEATHS"
+
+// real is the pace of lives in real time.
+var real = pace{lease: 300 * time.Millisecond, poll: 10 * time.Millisecond}
+
+func named(name string) act {
+	all := acts()
+	return all[slices.IndexFunc(all, func(a act) bool { return a.name == name })]
+}
+
+// child is a process of its own. It fails by the panics of a test that is none.
+func child() {
+	t := &failing{}
+	last, err := strconv.Atoi(os.Getenv(pointVariable))
+	require.NoError(t, err)
+	store, err := storefor.Place(os.Getenv(placeVariable)).Open(context.Background())
+	require.NoError(t, err)
+	s := &sent{}
+	named(os.Getenv(childVariable)).live(t, store, &process{last: last, kill: func() {
+		fmt.Println("dies")
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {} // until it is
+	}}, s, real)
+	require.NoError(t, store.Close())
+	for _, key := range s.all() {
+		fmt.Printf("sent %q\n", key)
+	}
+	fmt.Println("done")
+}
+
+// failing is a testing.TB for a process that is no test: it ends with what failed.
+type failing struct{ testing.TB }
+
+func (failing) Helper()                      {}
+func (failing) Errorf(f string, args ...any) { fmt.Fprintf(os.Stderr, f+"\n", args...) }
+func (failing) FailNow()                     { os.Exit(3) }
+func (failing) Cleanup(func())               {}
+func (failing) Logf(f string, args ...any)   { fmt.Fprintf(os.Stderr, f+"\n", args...) }
+
+// spawn runs a child and reports whether it died at its point.
+func spawn(t *testing.T, a act, place storefor.Place, last int) (died bool) {
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0])
+	cmd.Env = append(os.Environ(), childVariable+"="+a.name, placeVariable+"="+string(place), pointVariable+"="+strconv.Itoa(last))
+	out, err := cmd.CombinedOutput()
+	died = strings.Contains(string(out), "dies\n")
+	require.True(t, died || err == nil && strings.HasSuffix(string(out), "done\n"), "%v: %s", err, out)
+	return died
+}
+
+// samples are the points at which processes die: of so many, at random.
+func samples(t *testing.T, seed uint64, points int) []int {
+	n := 2
+	if race.Enabled {
+		n = 1
+	}
+	switch text := os.Getenv(deathsVariable); text {
+	case "":
+	case "all":
+		n = points
+	default:
+		var err error
+		n, err = strconv.Atoi(text)
+		require.NoError(t, err)
+	}
+	all := rand.New(rand.NewPCG(seed, 1)).Perm(points)
+	for i := range all {
+		all[i]++
+	}
+	return all[:min(n, points)]
+}
+
+// The same on stores that others have, in real time: with lives in this process, and
+// with processes that are killed.
+func TestAHandlerThatIsKilledOnAFileOrAServerDoesEverythingOnce(t *testing.T) {
+	for _, kind := range []storefor.Kind{storefor.SQLite, storefor.Postgres} {
+		for _, a := range acts() {
+			t.Run(string(kind)+" "+a.name, func(t *testing.T) {
+				script := a.script(t)
+				without, all, _ := a.inMind(t, script, 0)
+				points := 0 // of its way to the end; leases go on for as long as it takes
+				for i, p := range all {
+					if strings.Contains(p, "handler") || strings.Contains(p, "append") || strings.Contains(p, "notice") {
+						points = i + 1
+					}
+				}
+				seed := rand.Uint64()
+				died, killed := 0, 0
+				for _, last := range samples(t, seed, points) {
+					store := kind.New(t)
+					write(t, store, script)
+					came, _, dead := a.lives(t, store, script, last, real)
+					require.Equal(t, without, came, "seed %d, point %d", seed, last)
+					if dead {
+						died++
+					}
+				}
+				for _, last := range samples(t, seed+1, points) {
+					place := kind.Place(t)
+					store, err := place.Open(t.Context())
+					require.NoError(t, err)
+					write(t, store, script)
+					if spawn(t, a, place, last) {
+						killed++
+						require.False(t, spawn(t, a, place, 0))
+					}
+					require.Equal(t, without.Log, story(t, store, script), "seed %d, point %d", seed, last)
+					require.NoError(t, store.Close())
+				}
+				t.Logf("seed %d: of %d points, %d lives ended in the mind and %d processes were killed", seed, points, died, killed)
+				require.NotZero(t, died)
+				require.NotZero(t, killed)
+			})
+		}
+	}
+}

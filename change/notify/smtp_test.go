@@ -47,9 +47,10 @@ type server struct {
 	tls      *tls.Config
 	roots    *x509.CertPool
 	implicit bool
-	offers   string // of AUTH, under TLS and without
-	plain    bool   // it has no STARTTLS
-	keeps    bool   // it takes a mail whose end it then does not answer
+	offers   string                  // of AUTH, under TLS and without
+	plain    bool                    // it has no STARTTLS
+	keeps    bool                    // it takes a mail whose end it then does not answer
+	chaos    func() map[string]fault // the faults of a connection, beside those of all
 	running  sync.WaitGroup
 
 	mu     sync.Mutex
@@ -104,7 +105,11 @@ func serve(t testing.TB, configs ...func(*server)) *server {
 			s.mu.Lock()
 			s.conns[conn] = true
 			s.mu.Unlock()
-			s.running.Go(func() { (&session{server: s, raw: conn}).run() })
+			one := &session{server: s, raw: conn}
+			if s.chaos != nil {
+				one.own = s.chaos()
+			}
+			s.running.Go(one.run)
 		}
 	})
 	t.Cleanup(s.close)
@@ -152,6 +157,7 @@ type session struct {
 	secure bool
 	user   string
 	mail   received
+	own    map[string]fault
 }
 
 func (s *session) run() {
@@ -206,7 +212,10 @@ func (s *session) encrypt() bool {
 func (s *session) answer(step, lines string) bool {
 	s.mu.Lock()
 	s.steps = append(s.steps, step)
-	f := s.faults[step]
+	f, ok := s.faults[step]
+	if !ok {
+		f = s.own[step]
+	}
 	s.mu.Unlock()
 	switch {
 	case f.drop:
@@ -229,8 +238,9 @@ func (s *session) answer(step, lines string) bool {
 func (s *session) failing(step string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, ok := s.faults[step]
-	return ok
+	_, all := s.faults[step]
+	_, own := s.own[step]
+	return all || own
 }
 
 func (s *session) command(verb, rest string) bool {

@@ -76,7 +76,14 @@ func (l *line) fail(d *delivery, why error) error {
 	if t.attempts++; t.attempts == 1 {
 		t.since = now
 	}
-	t.failed, t.due = why, now.Add(l.backoff(t.attempts))
+	if l.alone(d.record.Stream, *t) {
+		t.alone++
+	}
+	if l.bad.stream != d.record.Stream {
+		l.badElse = l.bad
+	}
+	l.bad = failure{d.record.Stream, now}
+	t.failed, t.last, t.due = why, now, now.Add(l.backoff(t.attempts))
 	l.config.Logger.Warn("a delivery failed", "consumer", l.id, "event", d.record.ID, "type", d.record.Type, "stream", d.record.Stream,
 		"position", uint64(d.record.Position), "attempt", t.attempts, "again", t.due, "error", why)
 	if standing := l.decided[d.record.ID]; l.id != "" && !standing.open() && !standing.skipped && l.poison(*t) {
@@ -96,10 +103,31 @@ func (l *line) fail(d *delivery, why error) error {
 	return nil
 }
 
+// failure is that of a stream's delivery.
+type failure struct {
+	stream string
+	at     time.Time
+}
+
+// alone reports whether an event that failed is alone in that: others went well since
+// it failed last; or, where little happens, since it failed first, and none failed
+// since then. The first failure counts in any case.
+func (l *line) alone(stream string, t try) bool {
+	if t.attempts == 1 || l.total() || l.lastGood.After(t.last) {
+		return true
+	}
+	other := l.bad
+	if other.stream == stream {
+		other = l.badElse
+	}
+	return l.lastGood.After(t.since) && l.lastGood.After(other.at)
+}
+
 // poison reports whether an event that failed is to be parked: at once where trying
 // again does not mend it; never where this program cannot read it, which another
-// version may, or where no handler was called; otherwise after its attempts, unless
-// everything else fails too.
+// version may, or where no handler was called; otherwise after its attempts, of which
+// those do not count before which everything else failed too: an outage that begins
+// while a message is under way, or that comes and goes, parks nothing.
 func (l *line) poison(t try) bool {
 	var permanent permanent
 	var unreadable *eventstore.DecodeError
@@ -112,7 +140,7 @@ func (l *line) poison(t try) bool {
 	case errors.As(t.failed, &unreadable):
 		return false
 	}
-	return l.config.Attempts > 0 && t.attempts >= l.config.Attempts && (l.total() || l.lastGood.After(t.since))
+	return l.config.Attempts > 0 && t.alone >= l.config.Attempts
 }
 
 // park records that an event is not delivered any more, and takes that in.

@@ -49,6 +49,8 @@ type line struct {
 	saved    time.Time           // when the checkpoint was
 	unsaved  bool                // something is done since
 	lastGood time.Time           // when a message was last acknowledged
+	bad      failure             // the last delivery that failed
+	badElse  failure             // the last one of another stream than that
 }
 
 const (

@@ -82,10 +82,10 @@ type Config struct {
 	Workers int
 
 	// Attempts is how often an event is delivered before it is parked. With several
-	// workers an attempt counts only where another event went well since the one
-	// before: an outage of everything parks nothing, also one that comes and goes.
-	// Default 0, without end, for a Subscriber, and 10 for handlers and forwarders;
-	// below 0 is without end.
+	// workers an attempt counts only where other streams go well meanwhile: an outage
+	// of everything parks nothing, also one that comes and goes. Default 0, without
+	// end, for a Subscriber, and 10 for handlers and forwarders; below 0 is without
+	// end.
 	Attempts int
 
 	// FirstPause is the pause before an event is delivered again, LastPause the most

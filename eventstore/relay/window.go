@@ -20,7 +20,9 @@ type entry struct {
 // try is how often an event failed.
 type try struct {
 	attempts int
+	alone    int       // attempts that failed while others went well: those count for parking
 	since    time.Time // when it failed first
+	last     time.Time // and last
 	due      time.Time // when it is tried again
 	failed   error     // why it failed last
 }

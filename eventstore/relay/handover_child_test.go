@@ -83,7 +83,8 @@ func init() {
 // say tells the parent; a line is one write to the pipe.
 func say(format string, args ...any) { fmt.Fprintf(os.Stdout, format+"\n", args...) }
 
-// brake holds whoever reaches the point that is armed, once.
+// brake holds whoever reaches the point that is armed, once, and from then on whoever
+// reaches any other, so that nobody is long within a commit when the process is stopped.
 type brake struct {
 	mu    sync.Mutex
 	point string
@@ -98,15 +99,19 @@ func (b *brake) arm(point string) {
 
 func (b *brake) reach(point string) {
 	b.mu.Lock()
-	if b.point != point {
-		b.mu.Unlock()
-		return
+	held := b.held
+	first := b.point == point
+	if first {
+		held = make(chan struct{})
+		b.point, b.held = "", held
 	}
-	held := make(chan struct{})
-	b.point, b.held = "", held
 	b.mu.Unlock()
-	say("at %s", point)
-	<-held
+	if first {
+		say("at %s", point)
+	}
+	if held != nil {
+		<-held
+	}
 }
 
 func (b *brake) release() {

@@ -51,6 +51,7 @@ type pair struct {
 	handovers, killed int
 	unstuck           int            // stops that had to be ended, since they held the store itself
 	moments           map[string]int // of hand-overs
+	reached           int            // points at which a process was held
 	refused           int            // effects that the fence refused
 }
 
@@ -171,6 +172,7 @@ func (p *pair) take(r report) error {
 		p.top = max(p.top, r.token)
 	case "at":
 		r.at = value
+		p.reached++
 	case "refused":
 		p.refused++
 	case "ended":
@@ -256,6 +258,12 @@ func (p *pair) handOver(moment string) error {
 			return err
 		}
 		before := p.top
+		if holder.token != before { // the machine is slow: it was taken over as it was
+			if err := holder.tell("go"); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := holder.signal(syscall.SIGSTOP); err != nil {
 			return err
 		}
@@ -310,6 +318,7 @@ func (p *pair) bring(holder *process, moment string) error {
 		p.linger()
 		return nil
 	}
+	defer p.linger()
 	return p.reach(holder, moment)
 }
 
@@ -330,7 +339,8 @@ func (p *pair) kill(moment string) error {
 	p.killed++
 	p.moments[moment]++
 	p.both[holder.number] = p.start(holder.number)
-	return p.hear(patience, func() bool { return p.top > before })
+	// It may have been taken over as it was, where the machine is slow.
+	return p.hear(patience, func() bool { return p.top > before || holder.token < p.top })
 }
 
 // finish ends the feeding, waits until the consumer is behind all that was given, ends

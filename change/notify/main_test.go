@@ -249,12 +249,14 @@ func (h *house) feedTo(f message.NoPublishHandlerFunc) error {
 
 // run runs a handler by the relay, until the function that it returns is called. It
 // is told of all that is in the log.
-func (h *house) run(handler relay.Handler) (stop func()) {
+func (h *house) run(handler relay.Handler, configs ...func(*relay.Config)) (stop func()) {
 	h.t.Helper()
 	handler.History = true
-	handlers, err := relay.New(relay.Config{
-		Store: h.store, Registry: h.registry, FirstPause: time.Millisecond, LastPause: 5 * time.Millisecond, Logger: quiet,
-	}, handler)
+	config := relay.Config{Store: h.store, Registry: h.registry, FirstPause: time.Millisecond, LastPause: 5 * time.Millisecond, Logger: quiet}
+	for _, f := range configs {
+		f(&config)
+	}
+	handlers, err := relay.New(config, handler)
 	require.NoError(h.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

@@ -186,11 +186,11 @@ type notifier struct {
 func newNotifier(c Config) (*notifier, error) {
 	switch {
 	case c.Changes == nil || c.Door == nil || c.Addresses == nil || len(c.Senders) == 0:
-		return nil, errors.New("Changes, Door, Addresses and Senders are required")
+		return nil, errors.New("give Changes, Door, Addresses and Senders, which are required")
 	case len(c.OwnersTold) > 0 && c.Owners == nil:
-		return nil, errors.New("OwnersTold takes Owners, such as OwnersIn(engine.CMDB)")
+		return nil, errors.New("give Owners with OwnersTold, such as OwnersIn(engine.CMDB)")
 	case c.Timeout < 0:
-		return nil, errors.New("Timeout is not negative; 0 is its default")
+		return nil, errors.New("give a Timeout that is not negative; 0 is its default")
 	}
 	for channel, sender := range c.Senders {
 		if sender == nil || !plain(channel, 64) {

@@ -206,16 +206,16 @@ func TestAConfigThatCannotWorkIsRefused(t *testing.T) {
 	h := open(t, memory.New())
 	bad := template.Must(template.New("bad").Parse("{{.Nothing}}"))
 	for says, f := range map[string]func(*notify.Config){
-		"are required":            func(c *notify.Config) { c.Door = nil },
-		"Senders are required":    func(c *notify.Config) { c.Senders = nil },
-		"takes Owners":            func(c *notify.Config) { c.OwnersTold = []string{"started"} },
-		"nothing is told at":      func(c *notify.Config) { c.Otherwise = []string{"begun"} },
-		"takes a Sender":          func(c *notify.Config) { c.Senders = map[string]notify.Sender{"post": nil} },
-		"without spaces":          func(c *notify.Config) { c.Name = "tell\r\nBcc: x" },
-		"is no address":           func(c *notify.Config) { c.BaseURL = "javascript:alert(1)" },
-		"template of the subject": func(c *notify.Config) { c.Subject = bad },
-		"template of the text":    func(c *notify.Config) { c.Text = bad },
-		"not negative":            func(c *notify.Config) { c.Timeout = -1 },
+		"Addresses and Senders, which are required": func(c *notify.Config) { c.Door = nil },
+		"which are required":                        func(c *notify.Config) { c.Senders = nil },
+		"give Owners":                               func(c *notify.Config) { c.OwnersTold = []string{"started"} },
+		"nothing is told at":                        func(c *notify.Config) { c.Otherwise = []string{"begun"} },
+		"takes a Sender":                            func(c *notify.Config) { c.Senders = map[string]notify.Sender{"post": nil} },
+		"without spaces":                            func(c *notify.Config) { c.Name = "tell\r\nBcc: x" },
+		"is no address":                             func(c *notify.Config) { c.BaseURL = "javascript:alert(1)" },
+		"template of the subject":                   func(c *notify.Config) { c.Subject = bad },
+		"template of the text":                      func(c *notify.Config) { c.Text = bad },
+		"not negative":                              func(c *notify.Config) { c.Timeout = -1 },
 	} {
 		_, err := notify.Stakeholders(h.config(&post{}, f))
 		require.ErrorContains(t, err, says)

@@ -17,6 +17,7 @@ import (
 	"github.com/rollforward/rollforward/change/notify"
 	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/eventstore/command"
+	"github.com/rollforward/rollforward/eventstore/relay"
 	"github.com/rollforward/rollforward/internal/storefor"
 )
 
@@ -277,6 +278,40 @@ func TestTwoHandlersAtOnceLeaveOneReceiptOfEachNotice(t *testing.T) {
 	}
 	require.Empty(t, keys)
 	t.Logf("%d letters for %d notices", len(p.letters()), len(receipts))
+}
+
+// Who has lost the lease without knowing it records nothing: the receipt is that of who
+// holds it.
+func TestAReceiptIsFencedByTheLease(t *testing.T) {
+	h, p := inMemory(t).estate(), &post{}
+	var taken eventstore.Position
+	p.says = func(string, notify.Message) error { // another process takes over between sending and recording
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if taken != 0 {
+			return nil
+		}
+		records, err := eventstore.Update(context.Background(), h.store, h.registry, func(tx *eventstore.Tx) error {
+			return tx.RecordBlind("lease-"+notify.Name, relay.Taken{Consumer: notify.Name, Holder: "another"})
+		})
+		if err == nil {
+			taken = records[0].Position
+		}
+		return err
+	}
+	c := h.scheduled(upgrade(all("u-1")))
+	stop := h.run(h.handler(p), func(c *relay.Config) { c.Lease = 200 * time.Millisecond })
+	h.eventually(func() bool { return len(h.of(c.ID)) == 1 })
+	stop()
+	require.NotZero(t, taken)
+	var again eventstore.Position // when the lease was taken back, after the other was silent
+	for r, err := range h.store.Read(t.Context(), eventstore.Query{Streams: []string{"lease-" + notify.Name}, After: taken}) {
+		require.NoError(t, err)
+		again = r.Position
+	}
+	require.Greater(t, again, taken)
+	require.Greater(t, h.of(c.ID)[0].Position, again, "not under the lease that was lost")
+	require.Len(t, p.letters(), 1, "and this process has not sent it twice")
 }
 
 // By the relay, with restarts in between, on every kind of store.

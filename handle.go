@@ -37,35 +37,57 @@ type handling struct {
 // relay.ErrNoCheckpoints where the store keeps none, or says what is wrong with a
 // handler; then none of these runs. It costs a look at the head of the log.
 func (e *Engine) Handle(handlers ...relay.Handler) error {
-	e.starting.Lock()
-	defer e.starting.Unlock()
 	ctx, cancel := context.WithCancel(context.Background())
-	h := &handling{cancel: cancel, ended: make(chan error, 1)}
-	e.mu.Lock()
-	closing := e.closing
-	e.giveUp = cancel
-	e.mu.Unlock()
-	if closing || len(handlers) == 0 {
-		cancel()
-	}
-	switch {
-	case closing:
-		return fmt.Errorf("rollforward: handle: %w", closedError{})
-	case len(handlers) == 0:
-		return nil
-	}
-	if err := e.start(ctx, h, handlers); err != nil {
+	if err := e.admit(cancel); err != nil {
 		cancel()
 		return fmt.Errorf("rollforward: handle: %w", err)
 	}
+	defer e.starting.Unlock()
+	h := &handling{cancel: cancel, ended: make(chan error, 1)}
+	err := e.start(ctx, h, handlers)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.handling, e.giveUp = append(e.handling, h), nil
+	e.giveUp = nil
+	switch {
+	case err != nil:
+		cancel()
+		return fmt.Errorf("rollforward: handle: %w", err)
+	case len(handlers) == 0:
+		cancel()
+	default:
+		e.handling = append(e.handling, h)
+	}
 	return nil
+}
+
+// admit lets one Handle at a time go on, with starting locked, and has Close end it by
+// giveUp.
+func (e *Engine) admit(giveUp context.CancelFunc) error {
+	if e.isClosing() {
+		return closedError{} // at once, and not when Close has ended
+	}
+	e.starting.Lock()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closing {
+		e.starting.Unlock()
+		return closedError{}
+	}
+	e.giveUp = giveUp
+	return nil
+}
+
+func (e *Engine) isClosing() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.closing
 }
 
 // start returns when h runs, or why it does not.
 func (e *Engine) start(ctx context.Context, h *handling, handlers []relay.Handler) error {
+	if len(handlers) == 0 {
+		return nil
+	}
 	for _, handler := range handlers {
 		h.names = append(h.names, handler.Name)
 		switch {
@@ -91,7 +113,12 @@ func (e *Engine) start(ctx context.Context, h *handling, handlers []relay.Handle
 	case <-h.Running():
 		return nil
 	case err := <-h.ended:
+		if ctx.Err() != nil {
+			return closedError{}
+		}
 		return err
+	case <-ctx.Done():
+		return closedError{} // Run ends when the store answers
 	}
 }
 

@@ -257,6 +257,9 @@ func (h *Handlers) AddTo(router *message.Router) {
 // Run runs the handlers on a router of their own until ctx ends, or Close is called.
 // What is at work then is given the time of Config.Grace.
 func (h *Handlers) Run(ctx context.Context) error {
+	if err := h.begin(ctx); err != nil {
+		return err
+	}
 	h.mu.Lock()
 	if h.router != nil {
 		h.mu.Unlock()
@@ -269,7 +272,9 @@ func (h *Handlers) Run(ctx context.Context) error {
 	}
 	h.router = router
 	h.mu.Unlock()
-	h.AddTo(router)
+	for i, p := range h.all {
+		router.AddConsumerHandler(p.Name, p.Topic, subscribing{h.sources[i]}, p.handle)
+	}
 	ended := make(chan struct{})
 	go func() {
 		select {
@@ -283,13 +288,40 @@ func (h *Handlers) Run(ctx context.Context) error {
 	err = router.Run(context.WithoutCancel(ctx))
 	stop()
 	close(ended)
-	if ctx.Err() != nil && errors.Is(err, errSubscriberClosed) {
-		err = nil // it ended before it began
-	}
 	if err != nil {
 		return fmt.Errorf("relay: %w", errors.Join(err, h.Close()))
 	}
 	return h.Close()
+}
+
+// begin looks where new handlers begin, before the router runs: one whose Subscribe
+// fails never ends.
+func (h *Handlers) begin(ctx context.Context) error {
+	if len(h.all) == 0 {
+		return nil
+	}
+	head, err := h.config.Store.Head(ctx)
+	if err != nil {
+		return fmt.Errorf("relay: look where handlers begin: %w", err)
+	}
+	for _, source := range h.sources {
+		source.begins = &head
+	}
+	return nil
+}
+
+// subscribing is a source for the router of Run: one that is closed before it begins
+// has no messages.
+type subscribing struct{ *Subscriber }
+
+func (s subscribing) Subscribe(ctx context.Context, topic string) (<-chan *message.Message, error) {
+	messages, err := s.Subscriber.Subscribe(ctx, topic)
+	if errors.Is(err, errSubscriberClosed) {
+		none := make(chan *message.Message)
+		close(none)
+		return none, nil
+	}
+	return messages, err
 }
 
 // Running returns a channel that is closed when Run has subscribed all handlers: what

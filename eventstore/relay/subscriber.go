@@ -16,7 +16,8 @@ import (
 // called concurrently.
 type Subscriber struct {
 	config Config
-	whole  bool // the name alone is that of the consumer, whatever the topic
+	whole  bool                 // the name alone is that of the consumer, whatever the topic
+	begins *eventstore.Position // where a new consumer begins, if that is known; set before Subscribe
 
 	mu        sync.Mutex
 	closed    bool
@@ -61,7 +62,11 @@ func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 		if err := (eventstore.Query{Streams: []string{leaseStream(c.id)}}).Validate(); err != nil {
 			return nil, fmt.Errorf("relay: subscribe: name and topic together are too long for the name of a consumer: %w", err)
 		}
-		if s.config.FromNow {
+		switch {
+		case !s.config.FromNow:
+		case s.begins != nil:
+			c.from = *s.begins
+		default:
 			if c.from, err = s.config.Store.Head(ctx); err != nil {
 				return nil, fmt.Errorf("relay: subscribe: look where consumer %q begins: %w", c.id, err)
 			}

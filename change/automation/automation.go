@@ -9,15 +9,13 @@
 //   - [Drift] raises an unauthorized change for what a source observed and no change
 //     explains.
 //
-// They are given to relay.New, on the store of an engine whose types include [Types]
-// and relay.Types:
+// They are run by an engine whose types include [Types], or by package relay:
 //
 //	drift, err := automation.Drift(automation.DriftConfig{
 //		Changes: engine.Changes, CMDB: engine.CMDB, Door: engine.Door, WaitFor: engine.WaitFor,
 //		Classes: []string{"database"},
 //	})
-//	handlers, err := relay.New(relay.Config{Store: store, Registry: registry}, drift)
-//	err = handlers.Run(ctx)
+//	err = engine.Handle(drift)
 //
 // # Who acts
 //

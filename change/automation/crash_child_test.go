@@ -9,13 +9,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/rollforward/rollforward/internal/race"
 	"github.com/rollforward/rollforward/internal/storefor"
 )
 
@@ -28,34 +26,34 @@ const (
 )
 
 // deathsVariable is at how many points of each handler processes die on SQLite and on
-// PostgreSQL: a number, or "all". Default 2 that are real and 2 that are not, each.
+// PostgreSQL: a number, or "all". Default 1, in a process that is killed and in one that
+// is not.
 const deathsVariable = "ROLLFORWARD_TEST_DEATHS"
 
-// real is the pace of lives in real time.
-var real = pace{lease: 300 * time.Millisecond, poll: 10 * time.Millisecond}
+// realTime is the pace of lives in real time.
+var realTime = pace{lease: 300 * time.Millisecond, poll: 10 * time.Millisecond}
 
 func named(name string) act {
 	all := acts()
 	return all[slices.IndexFunc(all, func(a act) bool { return a.name == name })]
 }
 
-// child is a process of its own. It fails by the panics of a test that is none.
+// child is a process of its own.
 func child() {
 	t := &failing{}
 	last, err := strconv.Atoi(os.Getenv(pointVariable))
 	require.NoError(t, err)
 	store, err := storefor.Place(os.Getenv(placeVariable)).Open(context.Background())
 	require.NoError(t, err)
-	s := &sent{}
+	s := &sent{told: func(key string) { fmt.Printf("sent %q\n", key) }}
 	named(os.Getenv(childVariable)).live(t, store, &process{last: last, kill: func() {
 		fmt.Println("dies")
-		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		self, err := os.FindProcess(os.Getpid())
+		require.NoError(t, err)
+		require.NoError(t, self.Kill())
 		select {} // until it is
-	}}, s, real)
+	}}, s, realTime)
 	require.NoError(t, store.Close())
-	for _, key := range s.all() {
-		fmt.Printf("sent %q\n", key)
-	}
 	fmt.Println("done")
 }
 
@@ -68,24 +66,28 @@ func (failing) FailNow()                     { os.Exit(3) }
 func (failing) Cleanup(func())               {}
 func (failing) Logf(f string, args ...any)   { fmt.Fprintf(os.Stderr, f+"\n", args...) }
 
-// spawn runs a child and reports whether it died at its point.
-func spawn(t *testing.T, a act, place storefor.Place, last int) (died bool) {
+// spawn runs a child, takes in what it sent, and reports whether it died at its point.
+func spawn(t *testing.T, a act, place storefor.Place, last int, s *sent) (died bool) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Args[0])
 	cmd.Env = append(os.Environ(), childVariable+"="+a.name, placeVariable+"="+string(place), pointVariable+"="+strconv.Itoa(last))
 	out, err := cmd.CombinedOutput()
 	died = strings.Contains(string(out), "dies\n")
+	for line := range strings.Lines(string(out)) {
+		if quoted, ok := strings.CutPrefix(strings.TrimSpace(line), "sent "); ok {
+			key, err := strconv.Unquote(quoted)
+			require.NoError(t, err)
+			s.add(key)
+		}
+	}
 	require.True(t, died || err == nil && strings.HasSuffix(string(out), "done\n"), "%v: %s", err, out)
 	return died
 }
 
 // samples are the points at which processes die: of so many, at random.
 func samples(t *testing.T, seed uint64, points int) []int {
-	n := 2
-	if race.Enabled {
-		n = 1
-	}
+	n := 1
 	switch text := os.Getenv(deathsVariable); text {
 	case "":
 	case "all":
@@ -121,7 +123,7 @@ func TestAHandlerThatIsKilledOnAFileOrAServerDoesEverythingOnce(t *testing.T) {
 				for _, last := range samples(t, seed, points) {
 					store := kind.New(t)
 					write(t, store, script)
-					came, _, dead := a.lives(t, store, script, last, real)
+					came, _, dead := a.lives(t, store, script, last, realTime)
 					require.Equal(t, without, came, "seed %d, point %d", seed, last)
 					if dead {
 						died++
@@ -132,11 +134,12 @@ func TestAHandlerThatIsKilledOnAFileOrAServerDoesEverythingOnce(t *testing.T) {
 					store, err := place.Open(t.Context())
 					require.NoError(t, err)
 					write(t, store, script)
-					if spawn(t, a, place, last) {
+					came := &sent{}
+					if spawn(t, a, place, last, came) {
 						killed++
-						require.False(t, spawn(t, a, place, 0))
+						require.False(t, spawn(t, a, place, 0, came))
 					}
-					require.Equal(t, without.Log, story(t, store, script), "seed %d, point %d", seed, last)
+					require.Equal(t, without, outcome{a.story(t, store, script), came.all()}, "seed %d, point %d", seed, last)
 					require.NoError(t, store.Close())
 				}
 				t.Logf("seed %d: of %d points, %d lives ended in the mind and %d processes were killed", seed, points, died, killed)

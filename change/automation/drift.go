@@ -45,6 +45,8 @@ type DriftConfig struct {
 	Model string        // under which changes are raised; default "unauthorized"
 	Actor command.Actor // default Actor
 	Name  string        // of the handler; default "drift"
+
+	asNow bool // tests judge changes by how they stand now
 }
 
 // Drift returns a handler that raises a change for what a source observed on governed
@@ -58,8 +60,9 @@ type DriftConfig struct {
 // stands by the time the handler comes to the event does not matter, so that it says
 // the same whenever it runs. Deltas that releases deliver are those of their change.
 //
-// An event without governed deltas costs a look at the graph; another one a read or
-// two of the stream of every change that ever declared the CI, once for each.
+// An event without governed deltas costs a look at the graph; another one a look at
+// every change that declares its CIs, and two reads of the streams of those that have
+// moved on since.
 func Drift(c DriftConfig) (relay.Handler, error) {
 	if c.Changes == nil || c.CMDB == nil || c.Door == nil || c.WaitFor == nil {
 		return relay.Handler{}, errors.New("automation: drift: Changes, CMDB, Door and WaitFor are required")
@@ -105,7 +108,7 @@ func (c DriftConfig) observed(ctx context.Context, e cmdb.Observed, env relay.En
 	if err != nil || len(deltas) == 0 {
 		return err
 	}
-	past := past{changes: c.Changes, at: env.Position, known: map[string]change.Change{}}
+	past := past{changes: c.Changes, at: env.Position, known: map[string]change.Change{}, asNow: c.asNow}
 	var found []unexplained
 	for _, d := range deltas {
 		candidates, err := past.declaring(ctx, d)

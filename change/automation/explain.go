@@ -15,7 +15,8 @@ import (
 type past struct {
 	changes *change.Service
 	at      eventstore.Position
-	known   map[string]change.Change // those that had been raised
+	known   map[string]change.Change // of those that have moved on since; without an ID where there was none
+	asNow   bool
 }
 
 // declaring returns the changes that declare a CI of a delta, as they stood.
@@ -44,7 +45,7 @@ func (p past) declaring(ctx context.Context, d cmdb.Delta) ([]change.Change, err
 
 // stood returns a change as it stood; it has no ID if it had not been raised.
 func (p past) stood(ctx context.Context, now change.Change) (change.Change, error) {
-	if now.Position <= p.at {
+	if now.Position <= p.at || p.asNow {
 		return now, nil
 	}
 	if c, ok := p.known[now.ID]; ok {

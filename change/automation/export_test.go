@@ -4,3 +4,6 @@ package automation
 func ReadReport(payload []byte) (r Reported, about bool, err error) {
 	return CDEvents{Complete: complete}.report(payload)
 }
+
+// AsNow has drift judged by how changes stand when it is looked for.
+func AsNow(c *DriftConfig) { c.asNow = true }

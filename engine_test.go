@@ -27,7 +27,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if writer() {
+	if writer() || crowded() || driving() {
 		return // this process is a child of a test
 	}
 	goleak.VerifyTestMain(storefor.Tests{M: m})

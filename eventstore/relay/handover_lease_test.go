@@ -36,6 +36,14 @@ type faint struct {
 	storefor.Store
 	silent atomic.Bool  // checkpoints are not saved, and nobody is told
 	late   atomic.Int64 // how long the next answer to a look at a checkpoint is under way
+	stop   atomic.Int64 // how long the next look at the head takes, and who asks stands still
+}
+
+func (s *faint) Head(ctx context.Context) (eventstore.Position, error) {
+	if stop := s.stop.Swap(0); stop > 0 {
+		time.Sleep(time.Duration(stop))
+	}
+	return s.Store.Head(ctx)
 }
 
 func (s *faint) SaveCheckpoints(ctx context.Context, checkpoints ...eventstore.Checkpoint) error {
@@ -234,6 +242,27 @@ func TestAContenderWhoseLooksTakeLongerThanALeaseTakesNothingFromWhoIsAlive(t *t
 				pass(4 * candidateLease)
 				require.EqualValues(t, 1, e.version())
 				require.Same(t, holder, e.holder())
+			})
+		})
+	}
+}
+
+func TestAHolderThatStoodStillHandsNothingOutBeforeItHasLookedAtItsLease(t *testing.T) {
+	for _, stood := range []time.Duration{candidateLease * 3 / 2, 3 * candidateLease, 100 * candidateLease} {
+		t.Run(stood.String(), func(t *testing.T) {
+			inBubble(t, func(t *testing.T, e *election) {
+				holder := e.enter(nil, nil)
+				pass(time.Second)
+				contender := e.enter(nil, nil)
+				pass(time.Second)
+				holder.store.stop.Store(int64(stood))
+				e.give("1")
+				pass(stood + candidateLease)
+				require.EqualValues(t, 2, e.version())
+				require.Same(t, contender, e.holder())
+				require.Equal(t, []string{"1"}, e.got())
+				require.Zero(t, holder.Status()[0].Acknowledged)
+				require.True(t, holder.Status()[0].Standby)
 			})
 		})
 	}
@@ -499,10 +528,16 @@ func TestALeaseFromAnImportGoesOnWhereItsConsumerBegan(t *testing.T) {
 					_, err := e.store.Append(t.Context(), []eventstore.Event{other})
 					require.NoError(t, err)
 				}
-				first := e.enter(set, nil)
+				first := e.enter(func(c *relay.Config) {
+					set(c)
+					c.Store.(*faint).late.Store(int64(time.Second)) // so that something is recorded before it has the lease
+				}, nil)
 				synctest.Wait()
-				e.give("since 1")
-				e.give("since 2")
+				require.Zero(t, e.version())
+				e.give("meanwhile")
+				pass(2 * time.Second)
+				require.EqualValues(t, 1, e.version())
+				e.give("since")
 				pass(time.Second)
 				first.leave()
 				var file bytes.Buffer
@@ -519,9 +554,12 @@ func TestALeaseFromAnImportGoesOnWhereItsConsumerBegan(t *testing.T) {
 				there.give("there")
 				pass(time.Second)
 				require.EqualValues(t, 2, there.version())
-				want := []string{"since 1", "since 2", "there"}
-				if !at.fromNow {
-					want = append([]string{"before"}, want...)
+				want := []string{"before", "meanwhile", "since", "there"}
+				switch {
+				case at.left:
+					want = want[2:] // where it began is not known any more, but that it had begun when it took its lease
+				case at.fromNow:
+					want = want[1:]
 				}
 				require.Equal(t, want, there.got())
 			})

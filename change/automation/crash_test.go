@@ -73,12 +73,6 @@ func (p *process) alive() error {
 	return nil
 }
 
-func (p *process) come() []string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return slices.Clone(p.points)
-}
-
 // mortalStore is a store as a process sees it.
 type mortalStore struct {
 	storefor.Store
@@ -328,7 +322,11 @@ func (a act) trial(t *testing.T, stride int) (deaths int, different []string, wi
 	require.False(t, died)
 	for last := 1; last <= len(points); last += stride {
 		came, before, died := a.inMind(t, script, last)
-		require.True(t, died, "point %d of %d is not reached", last, len(points))
+		if !died {
+			// How often a checkpoint is saved at the end hangs on what is done at the same time.
+			require.True(t, a.loose && last > len(points)-4, "point %d of %d is not reached: %q, %q", last, len(points), points, before)
+			continue
+		}
 		require.Len(t, before, last)
 		if !a.loose {
 			require.Equal(t, points[:last], before, "the way to a point is always the same")

@@ -307,3 +307,29 @@ func TestDriftThatCannotBeMeantIsRefusedWhenItIsBuilt(t *testing.T) {
 		require.Error(t, err, name)
 	}
 }
+
+// A release that carries a change out has it at work: what is seen on the way is
+// explained by the change.
+func TestWhatAReleaseDeliversIsExplainedByItsChange(t *testing.T) {
+	roles := staff()
+	roles["rita"] = []command.Role{command.ReleaseManager}
+	h := open(t, memory.New(), roles)
+	defer func() { require.NoError(t, h.Close()) }()
+	h.furnish()
+	id := h.approved().ID
+	rita := command.As("rita")
+	h.do(rita, id, change.Carry{Release: "REL-000001", State: change.CarryBound})
+	h.observe("scan", sees("db-01", "16"))
+	require.Empty(t, h.drive(automation.Drift(h.drift())))
+	require.Contains(t, h.found()[0].Description, "early for CHG-000001", "while it is only bound")
+
+	h = open(t, memory.New(), roles)
+	defer func() { require.NoError(t, h.Close()) }()
+	h.furnish()
+	id = h.approved().ID
+	h.do(rita, id, change.Carry{Release: "REL-000001", State: change.CarryBound})
+	h.do(rita, id, change.Carry{Release: "REL-000001", Deployment: 1, State: change.CarryRunning})
+	h.observe("scan", sees("db-01", "16"))
+	require.Empty(t, h.drive(automation.Drift(h.drift())))
+	require.Empty(t, h.found())
+}

@@ -78,8 +78,9 @@ func FollowUps(c FollowUpsConfig) (relay.Handler, error) {
 			return relay.Handler{}, fmt.Errorf("automation: follow-ups: rule %d has no tasks", i)
 		}
 		for _, t := range r.Tasks {
-			if strings.TrimSpace(t.Title) == "" || t.Kind == "" || t.Kind == "implementation" {
-				return relay.Handler{}, fmt.Errorf("automation: follow-ups: rule %d: a task has a title, and a kind other than implementation, unlike %q (%q)", i, t.Title, t.Kind)
+			if strings.TrimSpace(t.Title) == "" || len(t.Title) > maxTitle || t.Kind == "implementation" || !slices.Contains(change.TaskKinds(), t.Kind) {
+				return relay.Handler{}, fmt.Errorf("automation: follow-ups: rule %d: a task has a title of at most %d bytes, and a kind of %v other than implementation, unlike %q (%q)",
+					i, maxTitle, change.TaskKinds(), t.Title, t.Kind)
 			}
 		}
 	}

@@ -173,6 +173,9 @@ func TestFollowUpsThatCannotBeMeantAreRefusedWhenTheyAreBuilt(t *testing.T) {
 		"no kind": func(c *automation.FollowUpsConfig) {
 			c.Rules = []automation.Rule{{Tasks: []change.FollowUp{{Title: "x"}}}}
 		},
+		"a kind that is none": func(c *automation.FollowUpsConfig) {
+			c.Rules = []automation.Rule{{Tasks: []change.FollowUp{{Title: "x", Kind: "magic"}}}}
+		},
 		"implementation": func(c *automation.FollowUpsConfig) {
 			c.Rules = []automation.Rule{{Tasks: []change.FollowUp{{Title: "x", Kind: "implementation"}}}}
 		},

@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/eventstore/follow"
 	"github.com/rollforward/rollforward/internal/wake"
@@ -284,9 +282,9 @@ func (l *line) refuse(err error) {
 	l.counts.lastError, l.counts.lastErrorAt = err, time.Now()
 }
 
-// at returns the record on top; Nil is its ID at the start.
-func (l *line) at() (eventstore.Position, uuid.UUID) {
+// at returns what is on top, where the folds began without the event.
+func (l *line) at() place {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.top, l.last.ID
+	return place{l.top, l.last.ID}
 }

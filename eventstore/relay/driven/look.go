@@ -69,11 +69,12 @@ func (f *Folds) look(ctx context.Context) {
 	if f.config.Subscriber == nil && !f.config.Handled {
 		history = 0 // the subscriber brings it
 	}
+	var seen place
 	for failures := 0; ctx.Err() == nil; {
 		now, read, after, changed := f.line.wants(history, f.config.Late)
 		if now {
 			began := time.Now()
-			err := f.lookOnce(ctx, read)
+			err := f.lookOnce(ctx, read, &seen)
 			switch {
 			case ctx.Err() != nil:
 				return
@@ -124,29 +125,43 @@ func (l *line) wants(history eventstore.Position, late time.Duration) (now, read
 	return l.floor < l.top && l.next == 0 || len(l.ahead) > 0 && l.next == 0, false, after, changed
 }
 
+// place is where an event was seen.
+type place struct {
+	at    eventstore.Position
+	event uuid.UUID
+}
+
 // lookOnce reads the log behind what is in order, up to what was not delivered, or
-// with that.
-func (f *Folds) lookOnce(ctx context.Context, read bool) error {
-	top, id := f.line.at()
-	q := eventstore.Query{After: top}
-	known := id != uuid.Nil // once more, to see whether it is still there
+// with that. It sees as well whether the log still has what was on top, now and when
+// it was looked at before: messages may be of the copy that took its place.
+func (f *Folds) lookOnce(ctx context.Context, read bool, seen *place) error {
+	top := f.line.at()
+	if seen.event != uuid.Nil && seen.at < top.at {
+		if err := f.stillThere(ctx, *seen); err != nil {
+			return err
+		}
+	}
+	q := eventstore.Query{After: top.at}
+	known := top.event != uuid.Nil
 	if known {
 		q.After--
 	}
-	last := top
+	last := top.at
 	for r, err := range f.config.Store.Read(ctx, q) {
 		if err != nil {
 			return err
 		}
 		if known {
-			if known = false; r.Position != top || r.ID != id {
-				return lost(id, top)
+			if r.Position != top.at || r.ID != top.event {
+				return lost(top)
 			}
+			known, *seen = false, top
 			continue
 		}
-		if last = r.Position; !f.line.meet(r, read) {
+		if !f.line.meet(r, read) {
 			return nil
 		}
+		last, *seen = r.Position, place{r.Position, r.ID}
 		if read {
 			if changed, err := f.line.room(0, false); changed != nil || err != nil {
 				return err // later on
@@ -154,12 +169,21 @@ func (f *Folds) lookOnce(ctx context.Context, read bool) error {
 		}
 	}
 	if known {
-		return lost(id, top)
+		return lost(top)
 	}
 	f.line.whole(last)
 	return nil
 }
 
-func lost(id uuid.UUID, at eventstore.Position) error {
-	return fmt.Errorf("%w: event %s, which was at position %d, is gone: an older copy of the log took its place; restart, and see what it lacks", eventstore.ErrRewound, id, at)
+func (f *Folds) stillThere(ctx context.Context, p place) error {
+	for r, err := range f.config.Store.Read(ctx, eventstore.Query{After: p.at - 1, Limit: 1}) {
+		if err != nil || r.Position == p.at && r.ID == p.event {
+			return err
+		}
+	}
+	return lost(p)
+}
+
+func lost(p place) error {
+	return fmt.Errorf("%w: event %s, which was at position %d, is gone: an older copy of the log took its place; restart, and see what it lacks", eventstore.ErrRewound, p.event, p.at)
 }

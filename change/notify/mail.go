@@ -219,16 +219,11 @@ func (l *link) dial(ctx context.Context, network, address string) (net.Conn, err
 	if err != nil {
 		return nil, err
 	}
-	until, _ := l.ctx.Deadline() // of Send, which has one
-	b := &bounded{Conn: conn, until: until}
-	l.conn, l.free = b, context.AfterFunc(l.ctx, func() { _ = conn.Close() })
-	if err := conn.SetDeadline(until); err != nil {
-		return nil, err
-	}
+	l.conn, l.free = conn, context.AfterFunc(l.ctx, func() { _ = conn.Close() })
 	if !l.config.ImplicitTLS {
-		return b, nil
+		return conn, nil
 	}
-	secure := tls.Client(b, l.config.TLS)
+	secure := tls.Client(conn, l.config.TLS)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		return nil, err
 	}
@@ -242,26 +237,14 @@ func (l *link) close() {
 	}
 }
 
-// bounded is a connection whose deadline is not put off by who uses it.
-type bounded struct {
-	net.Conn
-	until time.Time
-}
-
-func (b *bounded) SetDeadline(t time.Time) error {
-	if t.IsZero() || t.After(b.until) {
-		t = b.until
-	}
-	return b.Conn.SetDeadline(t)
-}
-
-// login authenticates by the best that both sides can, under TLS only.
+// login authenticates by the best that both sides can. NewMail sees to it that there
+// is TLS where there is a password.
 type login struct {
 	*mailer
 	chosen smtp.Auth
 }
 
-var errNoLogin = errors.New("the server offers none of SCRAM-SHA-256, PLAIN and LOGIN under TLS")
+var errNoLogin = errors.New("the server offers none of SCRAM-SHA-256, PLAIN and LOGIN")
 
 func (l *login) Start(server *smtp.ServerInfo) (string, []byte, error) {
 	offers := func(mechanism string) bool {
@@ -274,8 +257,6 @@ func (l *login) Start(server *smtp.ServerInfo) (string, []byte, error) {
 	}
 	name, password := l.config.Username, l.password()
 	switch {
-	case !server.TLS:
-		return "", nil, errNoLogin
 	case offers("SCRAM-SHA-256"):
 		l.chosen = smtp.ScramSHA256Auth(name, password)
 	case offers("PLAIN"):

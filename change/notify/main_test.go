@@ -154,6 +154,7 @@ type post struct {
 	sent  []letter
 	says  func(where string, m notify.Message) error // nil takes everything
 	tried int
+	deaf  bool // it does not look at the context
 }
 
 type letter struct {
@@ -174,6 +175,9 @@ func (p *post) Send(ctx context.Context, where string, m notify.Message) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.sent = append(p.sent, letter{where, m})
+	if p.deaf {
+		return nil
+	}
 	return ctx.Err()
 }
 

@@ -173,6 +173,20 @@ func TestOneIsToldByEachChannelHeIsReachedBy(t *testing.T) {
 	require.Len(t, keys, 3, "each has a key of its own")
 }
 
+func TestTheDirectoryIsAskedOnceForEachPersonAndEvent(t *testing.T) {
+	h, p := inMemory(t).estate(), &post{}
+	h.scheduled(upgrade(all("team-db"), all("team-db"), all("zoe")))
+	asked := map[string]int{}
+	require.NoError(t, h.feed(h.handler(p, func(c *notify.Config) {
+		c.OwnersTold, c.Owners = []string{"authorized"}, notify.OwnersIn(h.engine.CMDB)
+		c.Addresses = func(ctx context.Context, who string) ([]notify.Address, error) {
+			asked[who]++
+			return everybody(ctx, who)
+		}
+	})))
+	require.Equal(t, map[string]int{"team-db": 1, "team-shop": 1, "zoe": 1}, asked)
+}
+
 // Whom nobody knows is not passed over in silence, and holds nobody up.
 func TestWhoCannotBeReachedIsRecorded(t *testing.T) {
 	h, p := inMemory(t).estate(), &post{}

@@ -219,6 +219,28 @@ func TestASenderThatDoesNotAnswerIsGivenItsTime(t *testing.T) {
 	require.Len(t, h.of(c.ID), 1)
 }
 
+// The program ends while a notice is sent: its receipt is still recorded, for it would
+// be sent again otherwise.
+func TestAReceiptIsRecordedAlsoWhenTheTimeIsOver(t *testing.T) {
+	h, p := inMemory(t).estate(), &post{}
+	c := h.scheduled(upgrade(all("u-1")))
+	f, err := h.handler(p).Func(h.registry)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	p.says = func(string, notify.Message) error { cancel(); return nil }
+	p.deaf = true
+	for r, err := range h.store.Read(t.Context(), eventstore.Query{Types: []string{"change.authorized"}}) {
+		require.NoError(t, err)
+		m, err := relay.Message(r)
+		require.NoError(t, err)
+		m.SetContext(ctx)
+		require.NoError(t, f(m))
+	}
+	require.Error(t, ctx.Err())
+	require.Len(t, h.of(c.ID), 1)
+	require.True(t, h.of(c.ID)[0].Delivered())
+}
+
 type sender func(ctx context.Context, where string, m notify.Message) error
 
 func (s sender) Send(ctx context.Context, where string, m notify.Message) error {

@@ -77,7 +77,7 @@ func TestTheTextsSayWhereAChangeLeftItsWay(t *testing.T) {
 func TestWhatPeopleWriteStaysInItsLine(t *testing.T) {
 	h, p := inMemory(t).estate(), &post{}
 	r := upgrade(all("u-1"))
-	r.Content.Title = "{{.Change.Requester}} \u202eevil\u202c \u2028By: carol \u00e9"
+	r.Content.Title = "{{.Change.Requester}} \u202eevil\u202c \u2028By:\u2029carol \u00e9"
 	c := h.scheduled(r)
 	h.do(dave, c.ID, change.Start{})
 	h.do(dave, c.ID, change.Complete{Notes: "well\n\nBy:       carol\r\nhttps://evil.example.org/\n" + strings.Repeat("long ", 1_000)})

@@ -79,7 +79,7 @@ func (g *glass) values(name string, by ...attribute.Key) map[string]int64 {
 				key += " "
 			}
 			v, _ := set.Value(k)
-			key += v.Emit()
+			key += v.String()
 		}
 		got[key] += n
 	}
@@ -113,7 +113,7 @@ func (g *glass) values(name string, by ...attribute.Key) map[string]int64 {
 func valueOf(s sdktrace.ReadOnlySpan, key attribute.Key) string {
 	for _, a := range s.Attributes() {
 		if a.Key == key {
-			return a.Value.Emit()
+			return a.Value.String()
 		}
 	}
 	return ""

@@ -51,7 +51,6 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
-	"github.com/google/uuid"
 
 	"github.com/rollforward/rollforward/eventstore"
 )
@@ -127,15 +126,17 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// ErrNoCheckpoints says that a store cannot keep where a durable consumer is.
-var ErrNoCheckpoints = errors.New("the store keeps no checkpoints: a consumer with a name needs eventstore.Checkpoints")
+var (
+	// ErrNoCheckpoints says that a store cannot keep where a durable consumer is.
+	ErrNoCheckpoints = errors.New("the store keeps no checkpoints: a consumer with a name needs eventstore.Checkpoints")
 
-// ErrLeaseLost says that another process has taken over a consumer.
-var ErrLeaseLost = errors.New("the lease was lost")
+	// ErrLeaseLost says that another process has taken over a consumer.
+	ErrLeaseLost = errors.New("the lease was lost")
 
-// ErrAtWork says that a handler did not end when it was to: it does not heed its
-// context, or waits for what waits for it.
-var ErrAtWork = errors.New("a handler is still at work")
+	// ErrAtWork says that a handler did not end when it was to: it does not heed its
+	// context, or waits for what waits for it.
+	ErrAtWork = errors.New("a handler is still at work")
+)
 
 const maxName = 64 // bytes of a consumer's name: it is part of keys and stream names
 
@@ -184,6 +185,3 @@ func set[T comparable](value *T, otherwise T) {
 		*value = otherwise
 	}
 }
-
-// namespace derives IDs of this package from causes.
-var namespace = uuid.MustParse("6f0c2b1e-6a2b-5a0e-9d55-0f5e3f4c7a11")

@@ -16,6 +16,7 @@
 //
 //	err = engine.View(ctx, func(v rollforward.View) error { ... })               // all at one position
 //	now, err := engine.Situation(ctx, rollforward.About{CI: "db-01"})             // what goes on with it
+//	err = engine.Handle(relay.Handler{Name: "tell-owners", Cases: cases})         // act on what is recorded
 //
 // The rooms, each usable by what lies above it only:
 //
@@ -27,6 +28,8 @@
 //   - eventstore/command: the door through which every command passes
 //   - eventstore/memory, eventstore/sqlite: stores; eventstore/storetest: the conformance suite for stores
 //   - eventstore/follow: folds kept at the head of the log
+//   - eventstore/relay: handlers that act on what was recorded, by [Engine.Handle]; the log for other programs
+//   - eventstore/telemetry: traces and metrics on the OpenTelemetry API, by Config.Observer
 //   - eventstore/archive: the history as JSON Lines, out and in
 //   - eventstore/spec: Given / When / Then, and replay of histories in tests
 package rollforward

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"log"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -369,6 +370,49 @@ func parkWherever(t testing.TB, event uuid.UUID, engines ...*rollforward.Engine)
 		}
 		return true
 	}, patience, time.Millisecond)
+}
+
+// A handler gives a command for every change that is raised: once, however often the
+// event comes to it.
+func ExampleEngine_Handle() {
+	ctx := context.Background()
+	store := memory.New()
+	defer store.Close()
+	engine, err := rollforward.Open(ctx, store, rollforward.Config{
+		Authorizer: command.Roles{"alice": {command.Requester}, "robot": {command.Automation}},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	done := make(chan error)
+	if err := engine.Handle(relay.Handler{Name: "greet", Cases: []relay.Case{
+		relay.On(func(ctx context.Context, e change.Raised, env relay.Envelope) error {
+			_, err := engine.Changes.DoCall(ctx, env.Call(command.As("robot")), e.Change, change.Note{Text: "Hello, " + e.By + "."})
+			if err == nil {
+				close(done)
+			}
+			return err
+		}),
+	}}); err != nil {
+		log.Fatal(err)
+	}
+	c, err := engine.Changes.Raise(ctx, command.As("alice"), change.Raise{Content: change.Content{Title: "Upgrade db-01"}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	<-done
+	if err := engine.Close(); err != nil {
+		log.Fatal(err)
+	}
+
+	for r, err := range store.Read(ctx, eventstore.Query{Types: []string{"change.noted"}}) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(r.Stream == "change-"+c.ID, string(r.Data))
+	}
+	// Output:
+	// true {"by":"robot","text":"Hello, alice."}
 }
 
 // stranger is a payload that no registry has.

@@ -187,8 +187,11 @@ func (c *consumer) unlessRewound(ctx context.Context, h *hold) error {
 	}
 	id, err := c.eventAt(ctx, h.position)
 	if err == nil && id != h.event {
+		err = eventstore.ErrRewound
+	}
+	if errors.Is(err, eventstore.ErrRewound) {
 		err = fmt.Errorf("event %s at position %d, up to which consumer %q had come, is no longer there: restore the log, or delete checkpoint %q to begin anew: %w",
-			h.event, h.position, c.id, checkpointName(c.id), eventstore.ErrRewound)
+			h.event, h.position, c.id, checkpointName(c.id), err)
 	}
 	return err
 }

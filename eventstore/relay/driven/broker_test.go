@@ -53,7 +53,7 @@ func goChannel(t *testing.T) *gochannel.GoChannel {
 var topics = []string{"test.read", "relay.taken"}
 
 func TestFoldsAreDrivenByABroker(t *testing.T) {
-	for _, kind := range []storefor.Kind{storefor.SQLite, storefor.Postgres} {
+	for _, kind := range kinds {
 		t.Run(string(kind), func(t *testing.T) {
 			store, broker := kind.New(t), goChannel(t)
 			d := &disorder.Disorder{Seed: 9, Times: 5, Within: 50}

@@ -202,8 +202,9 @@ func TestTheEndOfTheLogIsReadWhereItsMessagesDoNotCome(t *testing.T) {
 func TestALongFeedIsTakenInTurns(t *testing.T) {
 	store := memory.New()
 	f := start(t, driven.Config{Store: store, Handled: true, Late: -1})
+	driven.Limit(f, 50, 100)
 	require.NoError(t, f.WaitFor(within(t), 0))
-	record(t, store, 5_000)
+	record(t, store, 1_000)
 	for _, m := range messagesOf(t, store) {
 		m.SetContext(within(t))
 		require.NoError(t, f.Handle(m))
@@ -211,11 +212,14 @@ func TestALongFeedIsTakenInTurns(t *testing.T) {
 	same(t, f, store)
 }
 
-func TestMoreThanIsHeldIsTakenInTurns(t *testing.T) {
+// What comes before its time is held up to a limit, and then refused, but for what the
+// others wait for.
+func TestWhatComesTooEarlyIsHeldUpToALimit(t *testing.T) {
 	store := memory.New()
 	f := start(t, driven.Config{Store: store, Handled: true, Late: -1})
+	driven.Limit(f, 40, 100)
 	require.NoError(t, f.WaitFor(within(t), 0))
-	record(t, store, 10_500)
+	record(t, store, 150)
 	all := messagesOf(t, store)
 	refused := 0
 	for i := len(all) - 1; i >= 0; i-- { // backwards: all of it waits for the first
@@ -225,7 +229,7 @@ func TestMoreThanIsHeldIsTakenInTurns(t *testing.T) {
 			refused++
 		}
 	}
-	require.Equal(t, 500, refused+1, "the first is wanted, and taken")
+	require.Equal(t, 49, refused, "the first is wanted, and taken")
 	require.ErrorContains(t, f.Status().LastError, "wait for one before them")
 	for _, m := range all {
 		m = m.Copy()
@@ -233,4 +237,22 @@ func TestMoreThanIsHeldIsTakenInTurns(t *testing.T) {
 		require.NoError(t, f.Handle(m))
 	}
 	same(t, f, store)
+	require.Zero(t, f.Status().Read)
+}
+
+// Where the log may be read, what is missing is read from it as soon as too much waits
+// for it, and a message that finds no room waits for that.
+func TestWhatTooMuchWaitsForIsReadFromTheLogAtOnce(t *testing.T) {
+	store := memory.New()
+	f := start(t, driven.Config{Store: store, Handled: true, Late: time.Hour})
+	driven.Limit(f, 40, 100)
+	require.NoError(t, f.WaitFor(within(t), 0))
+	record(t, store, 150)
+	all := messagesOf(t, store)
+	for i := len(all) - 1; i >= 0; i-- {
+		all[i].SetContext(within(t))
+		require.NoError(t, f.Handle(all[i]))
+	}
+	same(t, f, store)
+	require.Positive(t, f.Status().Read)
 }

@@ -134,6 +134,7 @@ func Start(config Config, folds ...follow.Declared) (*Folds, error) {
 	f := &Folds{config: config, cancel: cancel, ended: ctx.Done()}
 	f.line.ahead = map[eventstore.Position]eventstore.Recorded{}
 	f.line.begins = make(chan struct{})
+	f.line.most, f.line.mostAhead = mostKept, mostAhead
 	f.close = sync.OnceValue(f.end)
 	follower, err := follow.Start(delivered(config.Store, &f.line), follow.Config{
 		SnapshotEvery: config.SnapshotEvery, SnapshotPrefix: snapshotPrefix, Logger: config.Logger,

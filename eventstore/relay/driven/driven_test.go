@@ -19,6 +19,7 @@ import (
 	"github.com/rollforward/rollforward/eventstore/follow"
 	"github.com/rollforward/rollforward/eventstore/memory"
 	"github.com/rollforward/rollforward/eventstore/relay/driven"
+	"github.com/rollforward/rollforward/internal/race"
 	"github.com/rollforward/rollforward/internal/storefor"
 )
 
@@ -71,7 +72,14 @@ var counters = follow.Projection[*counter]{Name: "counter", New: func() *counter
 
 var quiet = slog.New(slog.DiscardHandler)
 
-var kinds = []storefor.Kind{storefor.Memory, storefor.SQLite, storefor.Postgres}
+// kinds are the stores of most tests. Under the race detector they do without SQLite,
+// whose many small appends wait for the disk: that has it in the tests of the root.
+var kinds = func() []storefor.Kind {
+	if race.Enabled {
+		return []storefor.Kind{storefor.Memory, storefor.Postgres}
+	}
+	return []storefor.Kind{storefor.Memory, storefor.SQLite, storefor.Postgres}
+}()
 
 // event is an event of one of ten streams.
 func event(n int) eventstore.Event {

@@ -41,6 +41,8 @@ type line struct {
 	moved  time.Time           // when top last did, or was first behind the head
 	failed error               // why no more is delivered
 
+	most, mostAhead limit // of kept, and of ahead
+
 	counts counts
 }
 
@@ -50,19 +52,22 @@ type counts struct {
 	lastErrorAt                 time.Time
 }
 
-// What is held in memory. An append is kept wholly: 1,000 events of 4 MiB at most.
-const (
-	mostKept       = 2_048
-	mostKeptBytes  = 16 << 20
-	mostAhead      = 10_000
-	mostAheadBytes = 64 << 20
+// limit is what is held in memory at most.
+type limit struct{ events, bytes int }
+
+// An append is kept wholly: 1,000 events of 4 MiB at most.
+var (
+	mostKept  = limit{2_048, 16 << 20}
+	mostAhead = limit{10_000, 64 << 20}
 )
 
 // full reports whether the folds have to take some first.
-func (l *line) full() bool { return len(l.kept) >= mostKept || l.bytes >= mostKeptBytes }
+func (l *line) full() bool { return len(l.kept) >= l.most.events || l.bytes >= l.most.bytes }
 
 // crowded reports whether what comes too early has to wait where it is.
-func (l *line) crowded() bool { return len(l.ahead) >= mostAhead || l.early >= mostAheadBytes }
+func (l *line) crowded() bool {
+	return len(l.ahead) >= l.mostAhead.events || l.early >= l.mostAhead.bytes
+}
 
 // begin says where the folds are: they have taken all up to there.
 func (l *line) begin(at eventstore.Position) {

@@ -130,9 +130,10 @@ func TestAnEventThatIsParkedAfterItWasTakenIsTakenOut(t *testing.T) {
 func TestFoldsThatAreStoppedHoldOnlySoMuch(t *testing.T) {
 	store := memory.New()
 	f := start(t, driven.Config{Store: store, Handled: true, Late: -1})
+	driven.Limit(f, 100, 100)
 	require.NoError(t, f.WaitFor(within(t), 0))
 	cursed := curse(t, store)
-	record(t, store, 5_000)
+	record(t, store, 300)
 	handled := make(chan error, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	taken := atomic.Int64{}
@@ -148,7 +149,7 @@ func TestFoldsThatAreStoppedHoldOnlySoMuch(t *testing.T) {
 		handled <- nil
 	}()
 	stopped(t, f, cursed)
-	require.Eventually(t, func() bool { return taken.Load() == 2_048 }, time.Minute, time.Millisecond)
+	require.Eventually(t, func() bool { return taken.Load() == 100 }, time.Minute, time.Millisecond)
 	cancel()
 	require.ErrorIs(t, <-handled, context.Canceled, "the others wait where they are")
 

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"iter"
 	"time"
 
 	"github.com/google/uuid"
@@ -35,33 +36,35 @@ func (l *line) crowded() bool { return len(l.entries) >= l.window()/2 || l.bytes
 
 func (l *line) window() int { return max(windowEvents, windowEach*l.config.Workers) }
 
-// fill reads on, where there is room.
+// fill reads on, where there is room. One read goes on from where it was left, as it
+// holds nothing of the store meanwhile: to begin another costs a look at its indexes.
 func (l *line) fill() error {
 	if !l.more || !l.room() {
 		return nil
 	}
-	head, err := l.config.Store.Head(l.ctx)
-	if err != nil {
-		return err
-	}
-	q := l.query
-	q.After, q.Limit = l.read, l.window()
-	count, full := 0, false
-	for r, err := range l.config.Store.Read(l.ctx, q) {
+	if l.next == nil {
+		head, err := l.config.Store.Head(l.ctx)
 		if err != nil {
 			return err
 		}
-		l.read = r.Position
-		l.add(r)
-		if count++; count >= q.Limit || l.bytes >= windowBytes {
-			full = true
+		q := l.query
+		q.After, l.head = l.read, head
+		l.next, l.stop = iter.Pull2(l.config.Store.Read(l.ctx, q))
+	}
+	for n := 0; n < l.window() && l.bytes < windowBytes; n++ {
+		r, err, more := l.next()
+		if err != nil {
+			return err
+		}
+		if !more { // up to the head, which was there before the read began
+			l.next, l.more, l.read = nil, false, max(l.read, l.head)
 			break
 		}
+		l.read = r.Position
+		l.add(r)
 	}
-	if !full {
-		l.more, l.read = false, max(l.read, head)
-	}
-	l.publish(func(now *Status) { now.Head = max(head, l.read) })
+	l.head = max(l.head, l.read)
+	l.publish(func(now *Status) { now.Head = l.head })
 	l.advance()
 	return nil
 }

@@ -235,8 +235,9 @@ func TestAContenderWhoseLooksTakeLongerThanALeaseTakesNothingFromWhoIsAlive(t *t
 				holder := e.enter(nil, nil)
 				synctest.Wait()
 				contender := e.enter(nil, nil)
+				random := rand.New(rand.NewPCG(1, uint64(late)))
 				for range 100 {
-					pass(time.Duration(rand.Int64N(int64(candidateLease))))
+					pass(time.Duration(random.Int64N(int64(candidateLease))))
 					contender.store.late.Store(int64(late))
 				}
 				pass(4 * candidateLease)
@@ -424,13 +425,12 @@ func (e *election) taken() uint64 {
 
 func TestNoClocksAreCompared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		seed := uint64(7)
-		random := rand.New(rand.NewPCG(seed, 0))
+		random, clock := rand.New(rand.NewPCG(2, 0)), rand.New(rand.NewPCG(2, 1))
 		var mu sync.Mutex
 		store := memory.New(memory.WithClock(func() time.Time {
 			mu.Lock()
 			defer mu.Unlock()
-			return time.Unix(random.Int64N(4e9), 0) // of any year from 1970 to 2096
+			return time.Unix(clock.Int64N(4e9), 0) // of any year from 1970 to 2096
 		}))
 		t.Cleanup(func() { require.NoError(t, store.Close()) })
 		e := newElection(t, store)
@@ -438,7 +438,7 @@ func TestNoClocksAreCompared(t *testing.T) {
 		e.inject(0, token, 1, false)
 		e.enter(nil, nil)
 		for beat := range uint64(200) {
-			pass(time.Duration(rand.Int64N(int64(candidateLease - 2*candidatePoll))))
+			pass(time.Duration(random.Int64N(int64(candidateLease - 2*candidatePoll))))
 			e.inject(0, token, beat+2, false)
 		}
 		synctest.Wait()
@@ -465,10 +465,11 @@ func TestACheckpointThatIsDeletedWhileItIsHeldCostsNothing(t *testing.T) {
 		holder := e.holder()
 		e.enter(nil, nil)
 		var want []string
+		random := rand.New(rand.NewPCG(3, 0))
 		for i := range 30 {
 			want = append(want, fmt.Sprint(i))
 			e.give(want[i])
-			pass(time.Duration(rand.Int64N(int64(candidateLease))))
+			pass(time.Duration(random.Int64N(int64(candidateLease))))
 			require.NoError(t, e.store.DeleteCheckpoint(t.Context(), candidateSaves))
 		}
 		pass(10 * candidateLease)

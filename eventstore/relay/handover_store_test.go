@@ -27,9 +27,9 @@ import (
 const cutsVariable = "ROLLFORWARD_RELAY_CUTS"
 
 const (
-	longestCut = 500 * time.Millisecond
+	longestCut = 800 * time.Millisecond
 	mostCuts   = 300 // where what is waited for does not come
-	haste      = 100 * time.Millisecond
+	haste      = 200 * time.Millisecond
 )
 
 // hasty is a store that has little patience. That of PostgreSQL has so much that a
@@ -56,7 +56,7 @@ func (s hasty) SaveCheckpoints(ctx context.Context, checkpoints ...eventstore.Ch
 
 // cutting cuts the connections of a consumer that holds its lease, while events are
 // recorded: so often, and on until it has failed in handlers and as a whole. With hide
-// its handler hides that it failed. It returns how it stands then, how
+// its handler hides that it failed, and the consumer itself has patience. It returns how it stands then, how
 // often it was cut, how many connections that ended, and what is in the log. A lease
 // would lapse after an hour only.
 func cutting(t *testing.T, cuts int, seed uint64, hide bool) (now relay.Status, cut, ended int, f finding) {
@@ -76,10 +76,14 @@ func cutting(t *testing.T, cuts int, seed uint64, hide bool) (now relay.Status, 
 	require.NoError(t, err)
 
 	var failed, count atomic.Int64
+	var consumed storefor.Store = hasty{store}
+	if hide {
+		consumed = store // were the term to end before its checkpoint, what was hidden would come again
+	}
 	handlers, err := relay.New(relay.Config{
-		Store: hasty{store}, Registry: registry, Lease: time.Hour, SaveEvery: 10 * time.Millisecond,
+		Store: consumed, Registry: registry, Lease: time.Hour, SaveEvery: 10 * time.Millisecond,
 		FirstPause: time.Millisecond, LastPause: 100 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
-	}, relay.Handler{Name: handoverName, Topic: relay.ByPrefix(inputPrefix), History: true, Attempts: -1, Timeout: 2 * haste, Cases: []relay.Case{
+	}, relay.Handler{Name: handoverName, Topic: relay.ByPrefix(inputPrefix), History: true, Attempts: -1, Timeout: haste, Cases: []relay.Case{
 		relay.On(func(ctx context.Context, e given, env relay.Envelope) error {
 			call := env.Call(command.As("handover"))
 			call.Action = "effect.record"
@@ -132,7 +136,7 @@ func cutting(t *testing.T, cuts int, seed uint64, hide bool) (now relay.Status, 
 	log := &pair{t: t, role: "keyed", store: aside}
 	acknowledged := func() uint64 { return handlers.Status()[0].Acknowledged }
 	random := rand.New(rand.NewPCG(seed, 1))
-	for cut < cuts || cut < mostCuts && (failed.Load() < 5 || handlers.Status()[0].Token == 1) {
+	for cut < cuts || cut < mostCuts && (failed.Load() < 5 || !hide && handlers.Status()[0].Token == 1) {
 		before := acknowledged()
 		require.Eventually(t, func() bool { return acknowledged() >= before+uint64(3+random.IntN(10)) }, patience, time.Millisecond, "after %d cuts: %+v", cut, handlers.Status())
 		// Again and again for a while: the store opens others, and bears what ends between two of its calls.
@@ -142,6 +146,7 @@ func cutting(t *testing.T, cuts int, seed uint64, hide bool) (now relay.Status, 
 		}
 		cut, ended = cut+1, ended+n
 	}
+	require.Less(t, cut, mostCuts, "the consumer bore all of it: nothing is shown")
 	stop()
 	require.NoError(t, <-fed)
 	require.Eventually(t, func() bool {
@@ -164,7 +169,6 @@ func TestAHolderWhoseConnectionsAreCutGoesOnWithoutItsLeaseHavingToLapseAtFullSi
 	now, cut, ended, f := cutting(t, cuts, seed, false)
 	t.Logf("cut %d times, %d connections, %d deliveries refused, last for %v; %+v; seed %d", cut, ended, now.Refused, now.LastError, f, seed)
 	require.True(t, f.right(), "%+v", f)
-	require.NotZero(t, now.Refused)
 	require.Greater(t, f.tokens, uint64(1), "it took its own lease again")
 	require.Empty(t, now.Behind)
 }

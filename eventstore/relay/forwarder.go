@@ -30,28 +30,28 @@ type Destination struct {
 	Timeout time.Duration
 }
 
-// Forwarder hands the log on to a message.Publisher, as a durable consumer of
-// Config.Name. What is published under a topic is, for each stream, all of its
-// events in order, each at least once:
+// Forwarder hands the log on to a message.Publisher, as the durable consumer
+// Config.Name:
 //
 //	forwarder, err := relay.NewForwarder(relay.Config{Store: store, Name: "to-nats"}, relay.All, relay.Destination{Publisher: nats})
 //	err = forwarder.Run(ctx)
 //
-// The message is what Config.Message makes of the event, by default [Message], with
-// the event's ID as its UUID, by which a receiver knows it again when it comes
-// twice: after a crash, where the publisher has published and says that it has not,
-// or where another process takes over. What then comes again of a stream comes in
-// order too, from an event on that came before.
+// Every event is published at least once; of a stream, none before the one before
+// it was. An event comes again where the publisher has published and says that it
+// has not, and after a crash, from where the checkpoint was on. The message is what
+// Config.Message makes of it, by default [Message]; its UUID is the event's ID, by
+// which a receiver, or the broker, knows it again.
 //
-// An event whose publish fails holds up its stream and no other; an outage of the
-// broker holds up all, and parks none (Config.Attempts).
+// An event whose publish fails holds up its stream and no other. One that the broker
+// never takes, such as one that is too large for it, is parked after Config.Attempts;
+// an outage of the broker holds up all, and parks none.
 //
-// A publisher is not given a context that it has to heed, so a publish may outlive
+// A publisher need not heed a context, so that a publish may outlive
 // Destination.Timeout. The message has a context that ends then, for publishers that
-// look at it. Of a stream no second publish begins while one that is late goes on:
-// the stream is tried again, fails, and may be parked, until that has ended; where it
-// ended well its event is not published again. One that never ends holds its stream
-// and one goroutine until the process ends. Other streams go on.
+// do. Of a stream no second publish begins while one that is late goes on: the stream
+// is tried again, and that fails, and may park its event, until the late one has
+// ended. Where that ended well its event is not published again. One that never ends
+// holds its stream, and a goroutine, until the process ends; other streams go on.
 type Forwarder struct {
 	config Config
 	topic  string

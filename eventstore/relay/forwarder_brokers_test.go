@@ -185,7 +185,6 @@ func TestALogComesWholeThroughBrokersAtFullSize(t *testing.T) {
 			t.Run(string(kind)+" over "+name, func(t *testing.T) {
 				seed := forwarderSeed(t)
 				store := kind.New(t)
-				began := time.Now()
 				log := forwardLog(t, store, eventsOver(3000), seed)
 				read := time.Now()
 				require.Equal(t, log, forwardedLog(t, store, trialTopic))
@@ -196,7 +195,7 @@ func TestALogComesWholeThroughBrokersAtFullSize(t *testing.T) {
 				messages, err := subscriber.Subscribe(ctx, forwardedTo)
 				require.NoError(t, err)
 				p := &lossy{Publisher: publisher, random: rand.New(rand.NewPCG(seed, 2))}
-				began = time.Now()
+				began := time.Now()
 				f, stop := forwardOver(t, store, p)
 				come := &fakeBroker{attempts: map[uuid.UUID]int{}}
 				got, again := map[uuid.UUID]eventstore.Recorded{}, 0
@@ -393,7 +392,8 @@ func BenchmarkForwarder(b *testing.B) {
 				require.Len(b, forwardedLog(b, store, trialTopic), events)
 				reading += time.Since(began)
 
-				config := relay.Config{Store: store, Name: fmt.Sprintf("to-nothing-%d", n)}
+				config := forwardConfig(store)
+				config.Name = fmt.Sprintf("to-nothing-%d", n)
 				f, err := relay.NewForwarder(config, trialTopic, relay.Destination{Publisher: nothing{}})
 				require.NoError(b, err)
 				began = time.Now()

@@ -177,6 +177,28 @@ func TestHandleRefusesWhatCannotRun(t *testing.T) {
 	require.ErrorContains(t, err, "Lease")
 }
 
+func TestOfHandlersOfOneNameThatBeginAtOnceOneRuns(t *testing.T) {
+	e := open(t, memory.New())
+	var taken, running atomic.Int32
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			err := e.Handle(onRaised("one", func(context.Context, change.Raised, relay.Envelope) error { return nil }))
+			switch {
+			case err == nil:
+				running.Add(1)
+			case errors.Is(err, rollforward.ErrName):
+				taken.Add(1)
+			default:
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	require.EqualValues(t, []int32{1, 7}, []int32{running.Load(), taken.Load()})
+	require.Len(t, e.Status().Handlers, 1)
+}
+
 // headless is a store whose Head fails or hangs when it is told to.
 type headless struct {
 	storefor.Store

@@ -199,4 +199,7 @@ func TestAHandlerOrFileThatLeaksIsNoticed(t *testing.T) {
 		require.NoError(t, f.Close())
 		require.NoError(t, leaked(before, patience))
 	}
+	kept := make([]byte, mostGrowth+1<<20)
+	require.Greater(t, int64(stands().heap)-int64(before.heap), int64(mostGrowth))
+	runtime.KeepAlive(kept)
 }

@@ -181,6 +181,54 @@ func TestGaugesShowHowFoldsAndHandlersStand(t *testing.T) {
 	require.Empty(t, g.values("rollforward.folds.lag"), "nothing is watched any more")
 }
 
+func TestGaugesShowAnEngineWhileItIsAtWork(t *testing.T) {
+	g, other := look(t), look(t)
+	store := memory.New()
+	finish, begun := make(chan struct{}), make(chan struct{}, 100)
+	h := relay.Handler{Name: "tell", Cases: []relay.Case{relay.On(func(ctx context.Context, _ change.Raised, _ relay.Envelope) error {
+		begun <- struct{}{}
+		select {
+		case <-finish:
+		case <-ctx.Done():
+		}
+		return ctx.Err()
+	})}}
+	engine := func(g *glass) *rollforward.Engine {
+		e, err := rollforward.Open(t.Context(), store, rollforward.Config{Authorizer: command.AllowAll, Observer: g})
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, e.Close()) })
+		require.NoError(t, e.Handle(h))
+		require.Eventually(t, func() bool { now := e.Status().Handlers[0]; return now.Holding || now.Standby }, patience, time.Millisecond)
+		stop, err := g.Watch(func() (follow.Status, []relay.Status) {
+			now := e.Status()
+			return now.Folds, now.Handlers
+		})
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, stop()) })
+		return e
+	}
+	e := engine(g)
+	engine(other)
+	for range 3 {
+		_, err := e.Changes.Raise(t.Context(), command.As("alice"), change.Raise{Content: change.Content{Title: "one"}})
+		require.NoError(t, err)
+		<-begun
+	}
+	lag := func(g *glass) map[string]int64 {
+		return g.values("rollforward.handler.lag", "messaging.consumer.group.name")
+	}
+	require.Eventually(t, func() bool { return lag(g)["tell"] > 0 }, patience, time.Millisecond)
+	require.Empty(t, lag(other), "the other one stands by")
+	require.Equal(t, map[string]int64{"tell": 1}, g.values("rollforward.handler.holding", "messaging.consumer.group.name"))
+	require.Equal(t, map[string]int64{"tell": 0}, other.values("rollforward.handler.holding", "messaging.consumer.group.name"))
+	require.Equal(t, map[string]int64{"": 1}, other.values("rollforward.folds.ready"))
+	close(finish)
+	require.Eventually(t, func() bool { return lag(g)["tell"] == 0 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool {
+		return g.values("rollforward.folds.lag")[""] == 0 && other.values("rollforward.folds.lag")[""] == 0
+	}, patience, time.Millisecond)
+}
+
 func TestHandlersBehindABrokerAreObservedByMiddleware(t *testing.T) {
 	g, store := look(t), memory.New()
 	done, err := give(t.Context(), openDoor(t, store, g), command.Call{Target: "a", Correlation: "undertaking-1"}, Given{Points: 1})

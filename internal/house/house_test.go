@@ -73,6 +73,18 @@ var modules = map[string][]string{
 	"cmdb":               {"github.com/google/uuid", "github.com/go-json-experiment/json", "github.com/cockroachdb/apd/v3"},
 	"change":             {"github.com/google/uuid", "github.com/go-json-experiment/json", "github.com/cockroachdb/apd/v3"},
 	"release":            {"github.com/google/uuid", "github.com/go-json-experiment/json", "github.com/cockroachdb/apd/v3"},
+
+	// Watermill's router, and of OpenTelemetry the API: which SDK there is, the program says.
+	"eventstore/relay": watermill,
+	"eventstore/telemetry": append([]string{
+		"go.opentelemetry.io/otel", "go.opentelemetry.io/otel/trace", "go.opentelemetry.io/otel/metric", "go.opentelemetry.io/otel/log",
+		"go.opentelemetry.io/auto/sdk", "github.com/go-logr/logr", "github.com/go-logr/stdr", "github.com/cespare/xxhash/v2",
+	}, watermill...),
+}
+
+var watermill = []string{
+	"github.com/google/uuid", "github.com/go-json-experiment/json", "github.com/ThreeDotsLabs/watermill",
+	"github.com/lithammer/shortuuid/v3", "github.com/oklog/ulid", "github.com/pkg/errors",
 }
 
 // engines are the stores that only a program names.

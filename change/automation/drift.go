@@ -31,6 +31,10 @@ type DriftConfig struct {
 	Classes []string
 	Governs func(ci cmdb.CI) bool
 
+	// Except says which deltas are none nevertheless, such as those of attributes that
+	// change by themselves. Default none.
+	Except func(d cmdb.Delta) bool
+
 	// Added has a CI that a source reports for the first time count as drift. Default:
 	// it does not, nor do its attributes and relations that the source reports within
 	// NewFor, so that the first import of an estate raises nothing.
@@ -144,7 +148,7 @@ func (c DriftConfig) governed(g *cmdb.Graph, e cmdb.Observed, env relay.Envelope
 		for _, id := range []string{d.CI, d.To} {
 			governs = governs || ask(reach, id, func() bool { return c.reaches(g, id) })
 		}
-		if !governs {
+		if !governs || c.Except != nil && c.Except(d) {
 			continue
 		}
 		for _, id := range []string{d.CI, d.To} {

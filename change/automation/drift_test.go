@@ -229,6 +229,9 @@ func TestOnlyWhatIsGovernedIsDrift(t *testing.T) {
 			c.Governs = func(ci cmdb.CI) bool { return ci.ID == "shop" }
 		}, []string{"shop"}},
 		"by either": {func(c *automation.DriftConfig) { c.Governs = func(ci cmdb.CI) bool { return ci.ID == "shop" } }, []string{"db-01", "shop"}},
+		"with exceptions": {func(c *automation.DriftConfig) {
+			c.Classes, c.Except = []string{cmdb.RootClass}, func(d cmdb.Delta) bool { return d.Attribute == "version" }
+		}, []string{"shop"}},
 		"by an attribute": {func(c *automation.DriftConfig) {
 			c.Classes = nil
 			c.Governs = func(ci cmdb.CI) bool { return ci.Attributes["criticality"] == "high" }

@@ -122,7 +122,7 @@ func TestAHandlerIsGivenItsTypesOfItsTopic(t *testing.T) {
 		opened(t, store, "door-2", "cleo")
 		_, end := handle(t, relay.Config{Store: store, Registry: doors(t)}, h, every)
 		synctest.Wait()
-		require.Equal(t, []string{"ann", "cleo"}, got.take())
+		require.ElementsMatch(t, []string{"ann", "cleo"}, got.take()) // of two streams
 		require.Equal(t, []string{"told", "door.painted", "door.opened"}, other.take())
 		require.NoError(t, end())
 	})

@@ -29,16 +29,18 @@ type line struct {
 	aside   int                // of them those of sidings
 	turn    int                // counts deliveries
 
-	entries []*entry                                  // the main line, in order, from the first that is not done
-	bytes   int                                       // of their events
-	ready   []*entry                                  // those that can be handed out, in order
-	last    map[string]*entry                         // of each stream that has some which are not done
-	read    eventstore.Position                       // up to here the log is read
-	more    bool                                      // there may be more to read
-	head    eventstore.Position                       // of the log when the read began that is under way or ended last
-	next    func() (eventstore.Recorded, error, bool) // of that read; nil if none is under way
-	stop    func()
-	awake   chan error // a Wait for more that is under way; nil if none is
+	entries []*entry            // the main line, in order, from the first that is not done
+	bytes   int                 // of their events
+	ready   []*entry            // those that can be handed out, in order
+	last    map[string]*entry   // of each stream that has some which are not done
+	read    eventstore.Position // up to here the log is read
+	more    bool                // there may be more to read
+	awake   chan error          // a Wait for more that is under way; nil if none is
+
+	// The read of the log that is under way; nil if none is.
+	next func() (eventstore.Recorded, error, bool)
+	stop func()
+	head eventstore.Position // of the log when it began
 
 	sidings   map[string]*siding
 	timetable timetable

@@ -39,7 +39,19 @@
 // Taking a lease is an event ([Taken]) in the stream "lease-CONSUMER"; its version
 // is the token that fences. The holder says that it is alive by its checkpoint;
 // another takes over when that has not changed for Config.Lease by its own clock,
-// or at once where the holder has let go. No clocks are compared.
+// or at once where the holder has let go, or where it is the same consumer that goes
+// on after its store could not be reached. No clocks are compared.
+//
+// # Costs
+//
+// A delivery costs some 15 to 25 µs and 25 allocations: its message with metadata for
+// any broker, a goroutine that waits for its answer, and four changes of goroutine. So
+// 20,000 events that are acknowledged at once take 16 to 30 times as long as to read
+// them from memory, and 2 to 5 times as long as from SQLite; several workers pay where
+// a handler takes time. Nothing is read twice but of streams that are behind. What
+// was read and is not done is at most about 8 MiB and twice 256 events, or 64 for each worker.
+// An idle consumer looks at its lease and saves its checkpoint every third of
+// Config.Lease; one that stands by looks every tenth, and at least once a second.
 package relay
 
 import (

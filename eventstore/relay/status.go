@@ -33,7 +33,8 @@ type Status struct {
 	Behind       []Behind // what waits, by position
 }
 
-// Behind is an event that failed, and whose stream waits for it.
+// Behind is an event that failed, is parked, or takes long while the log goes on, and
+// whose stream waits for it. After a restart a stream is there once it was looked at.
 type Behind struct {
 	Event    uuid.UUID
 	Stream   string

@@ -116,9 +116,25 @@ func (c PipelinesConfig) reported(ctx context.Context, e Reported, env relay.Env
 		}
 	}
 	if c.Carries && e.State == Succeeded {
-		return c.reach(ctx, env, id, "complete", change.Complete{}, func(now change.Change) bool { return now.Work != nil })
+		return c.complete(ctx, e, env, id, ci)
 	}
 	return nil
+}
+
+// complete completes the change of a run. Where a source has seen the version on the
+// CI meanwhile, nothing is left to be applied.
+func (c PipelinesConfig) complete(ctx context.Context, e Reported, env relay.Envelope, id, ci string) error {
+	var cmd change.Complete
+	if ci != "" && e.Version != "" {
+		now, err := c.CMDB.Get(ctx, ci)
+		if err != nil && !errors.Is(err, cmdb.ErrUnknownCI) { // of which the command says so
+			return err
+		}
+		if now.Attributes[c.Attribute] == e.Version {
+			cmd = change.Complete{Applied: []cmdb.Delta{}, Notes: "The CMDB has the version already."}
+		}
+	}
+	return c.reach(ctx, env, id, "complete", cmd, func(now change.Change) bool { return now.Work != nil })
 }
 
 // reach runs a command unless the change is where it leads already, or has ended:
@@ -136,6 +152,9 @@ func (c PipelinesConfig) reach(ctx context.Context, env relay.Envelope, id, part
 		if ok, failed := done(); ok || failed != nil {
 			return failed
 		}
+	}
+	if command.By(err, "precondition-failed") {
+		return err // the CI was altered meanwhile: how it is now is looked up with the next attempt
 	}
 	return answered(err)
 }

@@ -129,6 +129,23 @@ func TestAVersionThatIsThereAlreadyIsNoDelta(t *testing.T) {
 	require.Equal(t, []string{"db-01"}, c.CIs)
 }
 
+// A scanner may be faster than the report that the run has succeeded.
+func TestAVersionThatWasSeenWhileTheRunWasUnderWayIsNotAppliedAgain(t *testing.T) {
+	h := estate(t)
+	h.report(deployment(automation.Running))
+	require.Empty(t, h.drive(automation.Pipelines(h.pipelines(carries))))
+	h.observe("scan", sees("db-01", "16"))
+	h.report(deployment(automation.Succeeded))
+	require.Empty(t, h.drive(automation.Pipelines(h.pipelines(carries))))
+	c := h.get("CHG-000001")
+	require.Equal(t, "review", c.Phase)
+	require.Empty(t, c.Work.Applied)
+	require.Empty(t, h.drive(automation.Drift(h.drift())))
+	require.Empty(t, h.again(automation.Drift(h.drift())))
+	require.Empty(t, h.found(), "the change explains what was seen")
+	require.Zero(t, h.count("command.refused"))
+}
+
 func TestARunWhoseReferenceAnotherChangeHasIsLeftToThat(t *testing.T) {
 	h := estate(t)
 	_, err := h.Changes.Raise(t.Context(), alice, change.Raise{Content: change.Content{Title: "By hand"}, External: "deploy#4711", Unique: true})

@@ -117,8 +117,6 @@ func (e *Engine) start(ctx context.Context, h *handling, handlers []relay.Handle
 			return closedError{}
 		}
 		return err
-	case <-ctx.Done():
-		return closedError{} // Run ends when the store answers
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -93,10 +94,11 @@ func (f *Folds) subscribe(ctx context.Context) {
 		}
 		from = decorated
 	}
+	var listening sync.WaitGroup
 	for _, topic := range f.config.Topics {
-		f.working.Go(func() { f.listen(ctx, from, topic, ordered) })
+		listening.Go(func() { f.listen(ctx, from, topic, ordered) })
 	}
-	<-ctx.Done()
+	listening.Wait() // until ctx ends: nobody subscribes to what is being closed
 	if f.config.Subscriber == nil {
 		if err := from.Close(); err != nil {
 			f.config.Logger.Warn("the subscriber does not close", "error", err)

@@ -314,7 +314,7 @@ func TestMessagesThatDoNotEndAreOvertaken(t *testing.T) {
 
 func TestTheMainLineWaitsWhenAThousandStreamsAreBehind(t *testing.T) {
 	bubble(t, func(t *testing.T, store *memory.Store) {
-		for i := range 3_000 {
+		for i := range 2_000 {
 			record(t, store, fmt.Sprintf("s-%d", i), 1)
 		}
 		c := consume(t, store, relay.Config{Name: "durable", Workers: 8}, func(_ string, m *message.Message) { m.Nack() })
@@ -322,10 +322,10 @@ func TestTheMainLineWaitsWhenAThousandStreamsAreBehind(t *testing.T) {
 		status := c.status()
 		require.GreaterOrEqual(t, len(status.Behind), 1_000)
 		require.LessOrEqual(t, len(status.Behind), 1_000+2*256)
-		require.Greater(t, status.Lag, uint64(1_000))
+		require.Greater(t, status.Lag, uint64(500))
 		t.Logf("%d are behind, %d are not read", len(status.Behind), status.Lag)
 		c.answers(ack)
-		require.Len(t, c.after(10*time.Minute), 3_000)
+		require.Len(t, c.after(10*time.Minute), 2_000)
 		status = c.status()
 		require.Empty(t, status.Behind)
 		require.Zero(t, status.Lag)

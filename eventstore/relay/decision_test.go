@@ -248,7 +248,7 @@ func TestWhatIsDecidedAlreadyRecordsNothing(t *testing.T) {
 func TestManyDecisionsAreTakenInOneByOne(t *testing.T) {
 	bubble(t, func(t *testing.T, store *memory.Store) {
 		var all []eventstore.Recorded
-		for range 300 {
+		for range 100 {
 			all = append(all, record(t, store, "s-"+uuid.NewString(), 2)...)
 		}
 		c := consume(t, store, relay.Config{Name: "durable", Workers: 8, Attempts: 1}, func(name string, m *message.Message) {

@@ -203,3 +203,35 @@ func TestAHandlerOrFileThatLeaksIsNoticed(t *testing.T) {
 	require.Greater(t, int64(stands().heap)-int64(before.heap), int64(mostGrowth))
 	runtime.KeepAlive(kept)
 }
+
+func TestHandleAndCloseAtOnceLeaveNothing(t *testing.T) {
+	before := stands()
+	var ran, refused int
+	for n := range 60 {
+		e, err := rollforward.Open(t.Context(), memory.New(), rollforward.Config{Authorizer: roles, Logger: slog.New(slog.DiscardHandler)})
+		require.NoError(t, err)
+		handled := make(chan error, 2)
+		for _, name := range []string{"one", "two"} {
+			go func() {
+				handled <- e.Handle(onRaised(name, func(context.Context, change.Raised, relay.Envelope) error { return nil }))
+			}()
+		}
+		for range n % 30 {
+			runtime.Gosched()
+		}
+		require.NoError(t, e.Close())
+		for range 2 {
+			switch err := within(t, handled); {
+			case err == nil:
+				ran++
+			case errors.Is(err, eventstore.ErrClosed):
+				refused++
+			default:
+				require.NoError(t, err)
+			}
+		}
+	}
+	require.NoError(t, leaked(before, patience))
+	t.Logf("%d ran, %d came too late", ran, refused)
+	require.NotZero(t, refused)
+}

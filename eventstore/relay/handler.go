@@ -199,6 +199,7 @@ type Handlers struct {
 	all     []*prepared
 	sources []*Subscriber // of each
 	running chan struct{} // closed when Run has subscribed them
+	ended   chan struct{} // closed when the router of Run has ended
 
 	mu     sync.Mutex
 	router *message.Router // of Run
@@ -213,7 +214,7 @@ func New(config Config, handlers ...Handler) (*Handlers, error) {
 		return nil, err
 	}
 	config.Message = Message
-	h := &Handlers{config: config, running: make(chan struct{})}
+	h := &Handlers{config: config, running: make(chan struct{}), ended: make(chan struct{})}
 	for _, handler := range handlers {
 		p, err := handler.prepare(config.Registry)
 		if err != nil {
@@ -275,19 +276,18 @@ func (h *Handlers) Run(ctx context.Context) error {
 	for i, p := range h.all {
 		router.AddConsumerHandler(p.Name, p.Topic, subscribing{h.sources[i]}, p.handle)
 	}
-	ended := make(chan struct{})
 	go func() {
 		select {
 		case <-router.Running():
 			close(h.running)
-		case <-ended:
+		case <-h.ended:
 		}
 	}()
 	// Were the router's context to end, those of the messages would at once.
 	stop := context.AfterFunc(ctx, func() { _ = h.Close() }) // what it says is said below
 	err = router.Run(context.WithoutCancel(ctx))
 	stop()
-	close(ended)
+	close(h.ended)
 	if err != nil {
 		return fmt.Errorf("relay: %w", errors.Join(err, h.Close()))
 	}
@@ -347,6 +347,11 @@ func (h *Handlers) Close() error {
 	h.mu.Unlock()
 	if router == nil {
 		return nil
+	}
+	// One that is closed while it begins waits in vain for those it has not begun with.
+	select {
+	case <-h.running:
+	case <-h.ended:
 	}
 	err := router.Close()
 	// Whoever closed the router first was told that it took too long.

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -400,5 +401,94 @@ func TestWithoutANameNothingIsParkedOrKept(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, first[1].Position, head)
 		require.Equal(t, []string{"s-1/2"}, consume(t, store, relay.Config{After: first[0].Position}, ack).take())
+	})
+}
+
+func TestWhatExplainIsToldOfIsWhyTheEventFailed(t *testing.T) {
+	bubble(t, func(t *testing.T, store *memory.Store) {
+		record(t, store, "s-1", 1)
+		why := errors.New("no printer")
+		handler := relay.Explain(func(*message.Message) ([]*message.Message, error) { return nil, relay.Permanent(why) })
+		c := consume(t, store, relay.Config{Name: "durable"}, func(_ string, m *message.Message) {
+			_, err := handler(m)
+			require.ErrorIs(t, err, why)
+			m.Nack()
+		})
+		c.after(time.Hour)
+		status := c.status()
+		require.True(t, status.Behind[0].Parked)
+		require.ErrorIs(t, status.LastError, why)
+	})
+	m := message.NewMessage("x", nil) // of another subscriber
+	_, err := relay.Explain(func(*message.Message) ([]*message.Message, error) { return nil, errNoNetwork })(m)
+	require.ErrorIs(t, err, errNoNetwork)
+}
+
+func TestAnEventOfWhichNoMessageCanBeMadeFailsLikeOneThatIsRefused(t *testing.T) {
+	for _, workers := range []int{1, 4} {
+		bubble(t, func(t *testing.T, store *memory.Store) {
+			record(t, store, "s-1", 2)
+			record(t, store, "s-2", 1)
+			var mended atomic.Bool
+			config := relay.Config{Name: "durable", Workers: workers, Message: func(r eventstore.Recorded) (*message.Message, error) {
+				if !mended.Load() && r.Stream == "s-1" {
+					return nil, errNoNetwork
+				}
+				return relay.Message(r)
+			}}
+			c := consume(t, store, config, ack)
+			got := c.after(time.Hour)
+			require.Equal(t, workers > 1, slices.Contains(got, "s-2/1"))
+			require.NotContains(t, got, "s-1/1")
+			require.ErrorIs(t, c.status().LastError, errNoNetwork)
+			mended.Store(true)
+			require.Subset(t, c.after(time.Hour), []string{"s-1/1", "s-1/2"})
+		})
+	}
+}
+
+func TestAttemptsBelowZeroAreWithoutEnd(t *testing.T) {
+	bubble(t, func(t *testing.T, store *memory.Store) {
+		record(t, store, "s-1", 1)
+		record(t, store, "s-2", 500)
+		c := consume(t, store, relay.Config{Name: "durable", Workers: 2, Attempts: -1}, func(name string, m *message.Message) {
+			if name == "s-1/1" {
+				m.Nack()
+				return
+			}
+			select {
+			case <-time.After(time.Minute):
+				m.Ack()
+			case <-m.Context().Done():
+			}
+		})
+		c.after(10 * time.Hour)
+		status := c.status()
+		require.Len(t, status.Behind, 1)
+		require.False(t, status.Behind[0].Parked)
+		require.Greater(t, status.Behind[0].Attempts, 100)
+	})
+}
+
+// What was acknowledged since the checkpoint was saved comes again after a crash, and
+// nothing else.
+func TestWhatWasAcknowledgedSinceTheLastSaveComesAgainAfterACrash(t *testing.T) {
+	bubble(t, func(t *testing.T, store *memory.Store) {
+		var down atomic.Bool
+		s := &tapped{store, func(context.Context, string) error {
+			if down.Load() {
+				return errNoNetwork
+			}
+			return nil
+		}}
+		config := relay.Config{Name: "durable", SaveEvery: 10 * time.Second, LastPause: time.Second}
+		c := consume(t, s, config, ack)
+		record(t, store, "s-1", 3)
+		require.Len(t, c.after(11*time.Second), 3)
+		record(t, store, "s-1", 2)
+		require.Len(t, c.after(time.Second), 2)
+		down.Store(true)
+		c.close()
+		require.Equal(t, []string{"s-1/4", "s-1/5"}, consume(t, store, config, ack).after(time.Minute))
 	})
 }

@@ -32,6 +32,15 @@
 // or recorded before the subscription, is read from the log; so is what is missing
 // for longer than Config.Late. [Status] counts how much that was.
 //
+// # Poison, and logs that were replaced
+//
+// Both are as in package follow. An event that a fold cannot take stops all of them
+// until it is decided, here or elsewhere, that the fold leaves it out; what comes
+// meanwhile is held up to a bound, and then not acknowledged. Where the log no longer
+// has an event that was seen in it, the folds stop with eventstore.ErrRewound: that is
+// looked at whenever something was delivered. Between two looks, a millisecond or
+// more apart, a log can be replaced unseen; [Folds.Verify] finds what came of it.
+//
 // # Without the log
 //
 // A program that sees the messages and not the log cannot know whether it has all,

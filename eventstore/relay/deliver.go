@@ -35,7 +35,9 @@ func (l *line) deliver(d *delivery) error {
 	go func() {
 		select {
 		case l.out <- m:
-			d.hand()
+		case <-l.closing: // nobody has taken it
+			l.answers <- answer{delivery: d}
+			return
 		case <-ctx.Done():
 			l.answers <- answer{delivery: d}
 			return
@@ -56,17 +58,4 @@ func (l *line) deliver(d *delivery) error {
 		}
 	}()
 	return nil
-}
-
-func (d *delivery) hand() {
-	d.mu.Lock()
-	d.handed = true
-	d.mu.Unlock()
-}
-
-// received reports whether somebody has taken the message.
-func (d *delivery) received() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.handed
 }

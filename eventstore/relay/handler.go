@@ -266,7 +266,7 @@ func (h *Handlers) Run(ctx context.Context) error {
 		h.mu.Unlock()
 		return errors.New("relay: handlers run once")
 	}
-	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: max(h.config.Grace, 0) + releaseTimeout}, watermill.NewSlogLoggerWithLevelMapping(h.config.Logger, quiet))
+	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: h.patience()}, watermill.NewSlogLoggerWithLevelMapping(h.config.Logger, quiet))
 	if err != nil {
 		h.mu.Unlock()
 		return fmt.Errorf("relay: %w", err)
@@ -353,18 +353,32 @@ func (h *Handlers) Close() error {
 	case <-h.running:
 	case <-h.ended:
 	}
+	deadline := time.Now().Add(h.patience())
 	err := router.Close()
-	// Whoever closed the router first was told that it took too long.
-	var late []string
-	for _, p := range h.all {
-		if p.calls.Load() > 0 {
-			late = append(late, p.Name)
-		}
+	// Whoever closed the router first was told if it took too long; and it may be done
+	// before a call that began last.
+	late := h.atWork()
+	for ; len(late) > 0 && time.Now().Before(deadline); late = h.atWork() {
+		time.Sleep(time.Millisecond)
 	}
 	if len(late) > 0 {
 		return fmt.Errorf("relay: close handlers: %w: %s", ErrAtWork, strings.Join(late, ", "))
 	}
 	return err
+}
+
+// patience is how long Close waits for handlers that do not end with their context.
+func (h *Handlers) patience() time.Duration { return max(h.config.Grace, 0) + releaseTimeout }
+
+// atWork returns the names of handlers that are being called.
+func (h *Handlers) atWork() []string {
+	var names []string
+	for _, p := range h.all {
+		if p.calls.Load() > 0 {
+			names = append(names, p.Name)
+		}
+	}
+	return names
 }
 
 // Status returns how the handlers stand, in the order of New; those that do not run

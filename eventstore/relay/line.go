@@ -120,18 +120,7 @@ func (l *line) work() error {
 func (l *line) drain() {
 	alive := time.NewTicker(max(l.config.Lease/3, time.Millisecond))
 	defer alive.Stop()
-	for {
-		received := false
-		for d := range l.flying {
-			if d.received() {
-				received = true
-			} else {
-				d.cancel()
-			}
-		}
-		if !received {
-			return
-		}
+	for len(l.flying) > 0 { // what nobody takes any more is given up by itself
 		select {
 		case a := <-l.answers:
 			if l.settle(a) != nil {

@@ -166,7 +166,6 @@ type delivery struct {
 
 	mu     sync.Mutex
 	failed error // why it was refused, where the handler said
-	handed bool  // the message was received
 }
 
 // Failed says why a message is about to be refused, for the consumer's status and

@@ -58,7 +58,6 @@ var arrows = map[string][]string{
 	"internal/tally":                      {},
 	"internal/timing":                     {},
 	"internal/house":                      {},
-	"internal/pending":                    {},
 }
 
 // modules says which modules the rooms that everybody links may pull in,

@@ -24,6 +24,7 @@ type consumer struct {
 	from     eventstore.Position    // where it begins if nobody has held the lease yet
 	mine     uint64                 // token of the lease that this subscription took last
 	registry *eventstore.Registry
+	left     *hold // of a consumer that is not durable, once it has begun
 	out      chan *message.Message
 
 	closing chan struct{} // closed when no further message is to be handed out

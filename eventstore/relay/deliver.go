@@ -4,8 +4,22 @@ import (
 	"context"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message"
+
 	"github.com/rollforward/rollforward/eventstore"
 )
+
+// message makes the message of a delivery.
+func (l *line) message(d *delivery) (m *message.Message, err error) {
+	if l.config.Message != nil {
+		return l.config.Message(d.record)
+	}
+	if d.meta, err = eventstore.DecodeMetadata(d.record.Meta); err != nil {
+		return nil, err
+	}
+	d.decoded = true
+	return messageOf(d.record, d.meta)
+}
 
 // deliver hands a message out and has somebody wait for its answer. Where the lease
 // was not seen to be in force for a while, such as in a process that was stopped and
@@ -20,7 +34,7 @@ func (l *line) deliver(d *delivery) error {
 		}
 		d.fence = []eventstore.Expect{eventstore.At(leaseStream(l.id), l.token)}
 	}
-	m, err := l.config.Message(d.record)
+	m, err := l.message(d)
 	if err != nil {
 		// It cannot even be handed out.
 		d.cancel, d.failed = func() {}, err

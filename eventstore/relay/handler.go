@@ -154,10 +154,13 @@ func (p *prepared) handle(m *message.Message) (err error) {
 		return err
 	}
 	env := Envelope{Recorded: r, Handler: p.Name, Attempt: 1}
-	if d, ok := m.Context().Value(deliveryKey{}).(*delivery); ok {
+	d, ours := m.Context().Value(deliveryKey{}).(*delivery)
+	if ours {
 		env.Attempt, env.fence = d.attempt, d.fence
 	}
-	if env.Metadata, err = eventstore.DecodeMetadata(r.Meta); err != nil {
+	if ours && d.decoded {
+		env.Metadata = d.meta
+	} else if env.Metadata, err = eventstore.DecodeMetadata(r.Meta); err != nil {
 		return err
 	}
 	c, found := p.byType[r.Type]
@@ -213,7 +216,7 @@ func New(config Config, handlers ...Handler) (*Handlers, error) {
 	if err != nil {
 		return nil, err
 	}
-	config.Message = Message
+	config.Message = nil
 	h := &Handlers{config: config, running: make(chan struct{}), ended: make(chan struct{})}
 	for _, handler := range handlers {
 		p, err := handler.prepare(config.Registry)

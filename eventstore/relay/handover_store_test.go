@@ -165,7 +165,7 @@ func cutting(t *testing.T, cuts int, seed uint64, hide bool) (now relay.Status, 
 func TestAHolderWhoseConnectionsAreCutGoesOnWithoutItsLeaseHavingToLapseAtFullSize(t *testing.T) {
 	t.Parallel()
 	seed := uint64(number(t, seedVariable, 4, 4))
-	cuts := number(t, cutsVariable, 40, 5)
+	cuts := number(t, cutsVariable, 15, 4)
 	now, cut, ended, f := cutting(t, cuts, seed, false)
 	t.Logf("cut %d times, %d connections, %d deliveries refused, last for %v; %+v; seed %d", cut, ended, now.Refused, now.LastError, f, seed)
 	require.True(t, f.right(), "%+v", f)

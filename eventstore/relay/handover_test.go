@@ -42,11 +42,7 @@ func TestStoppedHoldersAreTakenOverWithoutDoubleOrLostEffectsAtFullSize(t *testi
 			t.Run(string(kind)+", "+role, func(t *testing.T) {
 				t.Parallel()
 				p := newPair(t, kind, role, uint64(number(t, seedVariable, 29, 29)))
-				raced := 12
-				if role == "keyed" {
-					raced = 5
-				}
-				for i := range number(t, handoversVariable, 100, raced) {
+				for i := range number(t, handoversVariable, 25, 4) {
 					require.NoError(t, p.handOver(allMoments[i%len(allMoments)]), "hand-over %d, %v", i, p)
 				}
 				for more := 0; p.refused == 0 && more < 50; more++ {
@@ -91,7 +87,7 @@ func TestEveryEffectStandsOnceWhenHoldersAreKilledAtFullSize(t *testing.T) {
 			t.Run(string(kind)+", "+role, func(t *testing.T) {
 				t.Parallel()
 				p := newPair(t, kind, role, uint64(number(t, seedVariable, 1, 1)))
-				for i := range number(t, killsVariable, 20, 4) {
+				for i := range number(t, killsVariable, 10, 3) {
 					require.NoError(t, p.kill(killMoments[i%len(killMoments)]), "kill %d, %v", i, p)
 				}
 				f := p.finish()

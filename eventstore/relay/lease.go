@@ -58,7 +58,12 @@ func readState(ctx context.Context, keep eventstore.Checkpoints, consumer string
 // closed before it has: a lease that nobody knows of would have to lapse.
 func (c *consumer) acquire(ctx context.Context) (*hold, error) {
 	if c.id == "" {
-		return &hold{position: c.config.After, behind: map[string]eventstore.Position{}}, nil
+		h := &hold{position: c.config.After, behind: map[string]eventstore.Position{}}
+		if c.left != nil {
+			h = c.left
+		}
+		c.left = h // goes on from where it is after what makes it begin anew
+		return h, c.unlessRewound(ctx, h)
 	}
 	poll := min(max(c.config.Lease/10, 10*time.Millisecond), time.Second)
 	var seen []byte // what the holder last showed
@@ -242,6 +247,8 @@ func (c *consumer) save(ctx context.Context, h *hold, release bool) error {
 			return fmt.Errorf("save the checkpoint of consumer %q: %w", c.id, err)
 		}
 		h.event = id
+	} else if err := c.unlessRewound(ctx, h); err != nil {
+		return err
 	}
 	h.beat++
 	bytes, err := json.Marshal(state{Token: h.token, Beat: h.beat, Released: release, Holder: c.config.Holder, Behind: h.behind}, json.Deterministic(true))

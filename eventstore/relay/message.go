@@ -44,6 +44,11 @@ func Message(r eventstore.Recorded) (*message.Message, error) {
 	if err != nil {
 		return nil, err
 	}
+	return messageOf(r, meta)
+}
+
+// messageOf is Message of an event whose metadata is decoded.
+func messageOf(r eventstore.Recorded, meta eventstore.Metadata) (*message.Message, error) {
 	m := message.NewMessage(r.ID.String(), message.Payload(r.Data))
 	m.Metadata = make(message.Metadata, 12)
 	set := func(key, value string) {
@@ -160,6 +165,8 @@ type delivery struct {
 	record  eventstore.Recorded
 	attempt int // from 1
 	fence   []eventstore.Expect
+	meta    eventstore.Metadata // if decoded
+	decoded bool
 	entry   *entry  // of the main line, or
 	siding  *siding // of a stream that is behind
 	cancel  context.CancelFunc

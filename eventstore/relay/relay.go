@@ -175,9 +175,6 @@ func (c Config) withDefaults(workers, attempts int) (Config, error) {
 	if c.Topics == nil {
 		c.Topics = Topic
 	}
-	if c.Message == nil {
-		c.Message = Message
-	}
 	if c.Holder == "" {
 		host, err := os.Hostname()
 		if err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/eventstore/memory"
 	"github.com/rollforward/rollforward/eventstore/relay"
+	"github.com/rollforward/rollforward/internal/storefor"
 )
 
 // tapped is a store each of whose calls is first told to a function, which may have
@@ -246,6 +247,73 @@ func TestALogThatIsAnOlderCopyStopsTheConsumerUntilItsCheckpointIsDeleted(t *tes
 	}
 }
 
+// replaced is a store whose log is another from some time on, as a file that is copied
+// over one that is open.
+type replaced struct {
+	storefor.Store
+	by atomic.Pointer[storefor.Store]
+}
+
+func (s *replaced) now() storefor.Store {
+	if by := s.by.Load(); by != nil {
+		return *by
+	}
+	return s.Store
+}
+
+func (s *replaced) Read(ctx context.Context, q eventstore.Query) iter.Seq2[eventstore.Recorded, error] {
+	return s.now().Read(ctx, q)
+}
+
+func (s *replaced) Version(ctx context.Context, stream string) (uint64, error) {
+	return s.now().Version(ctx, stream)
+}
+
+func (s *replaced) Head(ctx context.Context) (eventstore.Position, error) { return s.now().Head(ctx) }
+
+func TestALogThatIsReplacedByAnOlderCopyThatGrewStopsTheConsumerThatFollowsIt(t *testing.T) {
+	bubble(t, func(t *testing.T, store *memory.Store) {
+		record(t, store, "s-1", 10)
+		log := &replaced{Store: store}
+		c := consume(t, log, relay.Config{Name: "durable"}, ack)
+		require.Len(t, c.take(), 10)
+		older := memory.New()
+		t.Cleanup(func() { require.NoError(t, older.Close()) })
+		// It has the lease at the same version, and as many events.
+		for r, err := range store.Read(t.Context(), eventstore.Query{Streams: []string{"lease-" + durable}}) {
+			require.NoError(t, err)
+			_, err := older.Append(t.Context(), []eventstore.Event{r.Event})
+			require.NoError(t, err)
+		}
+		record(t, older, "s-1", 30)
+		var by storefor.Store = older
+		log.by.Store(&by)
+		c.after(time.Minute)
+		status := c.status()
+		require.True(t, status.Stopped)
+		require.ErrorIs(t, status.Err, eventstore.ErrRewound)
+	})
+}
+
+func TestAConsumerWithoutANameGoesOnWhereItIsAfterAnError(t *testing.T) {
+	bubble(t, func(t *testing.T, store *memory.Store) {
+		record(t, store, "s-1", 10)
+		var fails atomic.Bool
+		failing := &tapped{store, func(_ context.Context, call string) error {
+			if call == "head" && fails.Swap(false) {
+				return errNoNetwork
+			}
+			return nil
+		}}
+		c := consume(t, failing, relay.Config{}, ack)
+		require.Len(t, c.take(), 10)
+		fails.Store(true)
+		record(t, store, "s-2", 1)
+		require.Equal(t, []string{"s-2/1"}, c.after(time.Minute), "and nothing again")
+		require.False(t, fails.Load())
+	})
+}
+
 func TestACheckpointOfALaterFormatStopsTheConsumerAndOneThatIsSpoiltIsNone(t *testing.T) {
 	bubble(t, func(t *testing.T, store *memory.Store) {
 		first := record(t, store, "s-1", 2)
@@ -285,7 +353,7 @@ func TestAConsumerWithNothingToDoOnlySaysThatItIsAlive(t *testing.T) {
 		c.after(time.Minute)
 		take()
 		c.after(time.Hour)
-		require.Equal(t, map[string]int{"version": 720, "save": 720}, take(), "every 5 s")
+		require.Equal(t, map[string]int{"version": 720, "read": 720, "save": 720}, take(), "every 5 s")
 		c.close()
 
 		nameless := consume(t, counting, relay.Config{}, ack)

@@ -3,6 +3,7 @@ package relay_test
 import (
 	"encoding/base64"
 	"log/slog"
+	"os"
 	"testing"
 	"time"
 
@@ -14,7 +15,6 @@ import (
 
 	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/eventstore/relay"
-	"github.com/rollforward/rollforward/internal/race"
 	"github.com/rollforward/rollforward/internal/storefor"
 )
 
@@ -94,22 +94,24 @@ func runSuite(t *testing.T, store eventstore.Store) {
 		return &publisher{store: store}, s
 	}
 	t.Run("a durable consumer", func(t *testing.T) {
-		tests.TestPubSub(t, tests.Features{ForceShort: race.Enabled, ConsumerGroups: true, GuaranteedOrder: true, Persistent: true},
+		tests.TestPubSub(t, tests.Features{ForceShort: os.Getenv("ROLLFORWARD_SUITE") != "full", ConsumerGroups: true, GuaranteedOrder: true, Persistent: true},
 			func(t *testing.T) (message.Publisher, message.Subscriber) { return build(t, "suite", 1) },
 			func(t *testing.T, group string) (message.Publisher, message.Subscriber) { return build(t, group, 1) })
 	})
 	t.Run("a durable consumer with several workers", func(t *testing.T) {
-		tests.TestPubSub(t, tests.Features{ForceShort: race.Enabled, ConsumerGroups: true, Persistent: true},
+		tests.TestPubSub(t, tests.Features{ForceShort: os.Getenv("ROLLFORWARD_SUITE") != "full", ConsumerGroups: true, Persistent: true},
 			func(t *testing.T) (message.Publisher, message.Subscriber) { return build(t, "workers", 8) },
 			func(t *testing.T, group string) (message.Publisher, message.Subscriber) { return build(t, group, 8) })
 	})
 	t.Run("subscribers without a name", func(t *testing.T) {
-		tests.TestPubSub(t, tests.Features{ForceShort: race.Enabled, GuaranteedOrder: true, GuaranteedOrderWithSingleSubscriber: true, Persistent: true, NewSubscriberReceivesOldMessages: true},
+		tests.TestPubSub(t, tests.Features{ForceShort: os.Getenv("ROLLFORWARD_SUITE") != "full", GuaranteedOrder: true, GuaranteedOrderWithSingleSubscriber: true, Persistent: true, NewSubscriberReceivesOldMessages: true},
 			func(t *testing.T) (message.Publisher, message.Subscriber) { return build(t, "", 1) }, nil)
 	})
 }
 
-func TestWatermillsUniversalSuiteAtFullSize(t *testing.T) {
+// TestWatermillsUniversalSuite runs the suite in its short form, and in full where
+// ROLLFORWARD_SUITE is "full", which takes minutes.
+func TestWatermillsUniversalSuite(t *testing.T) {
 	for _, kind := range []storefor.Kind{storefor.Memory, storefor.SQLite, storefor.Postgres} {
 		t.Run(string(kind), func(t *testing.T) { runSuite(t, kind.New(t)) })
 	}

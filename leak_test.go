@@ -135,7 +135,7 @@ func TestEnginesThatAreOpenedAndClosedUnderLoadLeakNothingAtFullSize(t *testing.
 	for _, c := range []struct {
 		kind        storefor.Kind
 		full, short int
-	}{{storefor.SQLite, 1000, 12}, {storefor.Postgres, 50, 2}} {
+	}{{storefor.SQLite, 150, 12}, {storefor.Postgres, 12, 2}} {
 		t.Run(string(c.kind), func(t *testing.T) {
 			many := cycles(t, c.full, c.short)
 			var all load

@@ -110,6 +110,7 @@ func TestAHandlerThatIsKilledOnAFileOrAServerDoesEverythingOnce(t *testing.T) {
 	for _, kind := range []storefor.Kind{storefor.SQLite, storefor.Postgres} {
 		for _, a := range acts() {
 			t.Run(string(kind)+" "+a.name, func(t *testing.T) {
+				t.Parallel()
 				script := a.script(t)
 				without, all, _ := a.inMind(t, script, 0)
 				points := 0 // of its way to the end; leases go on for as long as it takes

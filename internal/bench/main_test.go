@@ -108,7 +108,7 @@ func TestASideOfAPairRunsFirstEveryOtherTime(t *testing.T) {
 // that say nothing of speed.
 func TestEveryMeasurementRuns(t *testing.T) {
 	b := &bench{
-		sizes: sizes{pairs: 2, appends: 8, crowd: 2 * crowd, loads: 5, scan: 4_000, streams: 300, held: 2_000, large: 12_000},
+		sizes: sizes{pairs: 2, appends: 8, crowd: 2 * crowd, loads: 5, scan: 2_000, streams: 300, held: 2_000, large: 8_000},
 		ctx:   context.Background(), dir: t.TempDir(), say: t.Logf,
 	}
 	rows := 0

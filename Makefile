@@ -19,7 +19,7 @@ FUZZTIME    ?= 10s
 # What the second run needs is compiled beside the first, where that leaves time.
 test: tools
 	nice -n 19 $(GO) test -vet=off -run '^$$' ./... >/dev/null & \
-	$(GO) test -race -vet=off -count=1 -json ./... | $(GO) run ./internal/tally -show '$(SHOWN)'; status=$$?; wait; exit $$status
+	$(GO) test -race -vet=off -p 3 -count=1 -json ./... | $(GO) run ./internal/tally -show '$(SHOWN)'; status=$$?; wait; exit $$status
 	$(GO) test -vet=off -count=1 -run FullSize -json ./... | $(GO) run ./internal/tally -show '$(SHOWN)'
 
 # What the tests need is installed, or named.

@@ -135,7 +135,7 @@ func TestEveryMeasurementRuns(t *testing.T) {
 			}
 		}
 	}
-	require.Equal(t, 18, rows)
+	require.Equal(t, 19, rows)
 }
 
 func TestOnlyStrictRunsFailOfARow(t *testing.T) {

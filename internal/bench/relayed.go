@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message"
+
 	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/eventstore/postgres"
 	"github.com/rollforward/rollforward/eventstore/relay"
@@ -41,21 +43,54 @@ func (b *bench) relayed(name string, n int, store eventstore.Store) (rows []row,
 		}
 		return nil
 	}
+	subscribe := func() error { return b.subscribe(store, n) }
 	for _, way := range []struct {
-		what string
-		run  func(n int) error
+		what       string
+		ours, than side
 	}{
-		{"a subscriber, in the order of the log", func(n int) error { return b.subscribe(store, n) }},
-		{"a typed handler, 8 workers, durable", func(n int) error { return b.handle(store, registry, n) }},
+		{"a subscriber, in the order of the log / read all", subscribe, read},
+		{"the same / read all, each message handed over by hand", subscribe, func() error { return b.byHand(store, n) }},
+		{"a typed handler, 8 workers, durable / read all", func() error { return b.handle(store, registry, n) }, read},
 	} {
-		took, err := pair(b.pairs, func() error { return nil }, func() error { return way.run(n) }, read)
+		took, err := pair(b.pairs, func() error { return nil }, way.ours, way.than)
 		if err != nil {
 			return nil, err
 		}
-		r := row{What: fmt.Sprintf("%s, %s / read all", name, way.what), Unit: "events/s"}
+		r := row{What: fmt.Sprintf("%s, %s", name, way.what), Unit: "events/s"}
 		rows = append(rows, r.rates(n, took))
 	}
 	return rows, nil
+}
+
+// byHand reads the log and hands each event over as a message, to another goroutine
+// that acknowledges it: the least that a subscriber which waits for each answer does.
+func (b *bench) byHand(store eventstore.Store, n int) error {
+	messages := make(chan *message.Message)
+	var acknowledging sync.WaitGroup
+	acknowledging.Go(func() {
+		for m := range messages {
+			m.Ack()
+		}
+	})
+	defer acknowledging.Wait()
+	defer close(messages)
+	events := 0
+	for r, err := range store.Read(b.ctx, eventstore.Query{Prefix: prefix}) {
+		if err != nil {
+			return err
+		}
+		m, err := relay.Message(r)
+		if err != nil {
+			return err
+		}
+		messages <- m
+		<-m.Acked()
+		events++
+	}
+	if events != n {
+		return fmt.Errorf("%d events were handed over of %d", events, n)
+	}
+	return nil
 }
 
 // quiet has what a measurement does by design not logged.

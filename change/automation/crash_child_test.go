@@ -122,9 +122,10 @@ func TestAHandlerThatIsKilledOnAFileOrAServerDoesEverythingOnce(t *testing.T) {
 				seed := rand.Uint64()
 				died, killed := 0, 0
 				for _, last := range samples(t, seed, points) {
-					store := kind.New(t)
+					store, end := kind.Fresh(t)
 					write(t, store, script)
 					came, _, dead := a.lives(t, store, script, last, realTime)
+					require.NoError(t, end())
 					require.Equal(t, without, came, "seed %d, point %d", seed, last)
 					if dead {
 						died++

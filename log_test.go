@@ -1,7 +1,6 @@
 package rollforward_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"go/ast"
@@ -11,7 +10,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -22,6 +20,7 @@ import (
 	"github.com/rollforward/rollforward/eventstore/command"
 	"github.com/rollforward/rollforward/eventstore/memory"
 	"github.com/rollforward/rollforward/eventstore/relay"
+	"github.com/rollforward/rollforward/internal/fixture"
 )
 
 // attributes of what the rooms log, so that one thing has one name everywhere.
@@ -94,27 +93,9 @@ func TestTheRoomsNameWhatTheyLogAlike(t *testing.T) {
 	require.Len(t, strange, 2, "the control")
 }
 
-// lines is what a logger wrote.
-type lines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 func TestNoLogHasWhatIsInAnEvent(t *testing.T) {
 	const secret = "hunter2"
-	log := &lines{}
+	log := &fixture.Lines{}
 	e := open(t, memory.New(), func(c *rollforward.Config) {
 		c.Logger = slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug - 8}))
 	})

@@ -5,7 +5,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -22,6 +21,7 @@ import (
 	"github.com/rollforward/rollforward/eventstore/follow"
 	"github.com/rollforward/rollforward/eventstore/memory"
 	"github.com/rollforward/rollforward/eventstore/relay"
+	"github.com/rollforward/rollforward/internal/fixture"
 	"github.com/rollforward/rollforward/internal/storefor"
 	"github.com/rollforward/rollforward/release"
 )
@@ -54,24 +54,6 @@ func staff() command.Roles {
 // monday is when everything begins.
 var monday = time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)
 
-// clock is moved by hand.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) pass(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
-
 func registry(t testing.TB) *eventstore.Registry {
 	r, err := eventstore.NewRegistry(slices.Concat(command.Types(), cmdb.Types(), change.Types(), schedule.Types(), release.Types(),
 		follow.Types(), relay.Types(), automation.Types())...)
@@ -84,12 +66,12 @@ type house struct {
 	*rollforward.Engine
 	t     testing.TB
 	store eventstore.Store
-	clock *clock
+	clock *fixture.Clock
 	read  eventstore.Position // up to here handlers were driven
 }
 
 func open(t testing.TB, store eventstore.Store, roles command.Roles) *house {
-	h := &house{t: t, store: store, clock: &clock{now: monday}}
+	h := &house{t: t, store: store, clock: fixture.At(monday)}
 	var err error
 	h.Engine, err = rollforward.Open(context.Background(), store, rollforward.Config{Authorizer: roles, Clock: h.clock.Now, Types: automation.Types()})
 	require.NoError(t, err)

@@ -56,7 +56,7 @@ func acts() []act {
 				{change.Review{Outcome: change.Unsuccessful}, change.Close{}}, // a fresh change
 			} {
 				c := h.approved(cmdb.Set("db-01", "owner", "", "dba"))
-				h.clock.pass(time.Hour)
+				h.clock.Advance(time.Hour)
 				h.do(dave, c.ID, change.Start{})
 				h.do(dave, c.ID, change.Complete{Applied: []cmdb.Delta{}})
 				h.do(erin, c.ID, review...)

@@ -59,7 +59,7 @@ func TestWhatNoChangeExplainsRaisesAnUnauthorizedChange(t *testing.T) {
 
 func TestWhatAChangeExplainsIsNoDriftAndWhatItDoesNotSaysWhy(t *testing.T) {
 	type step = func(h *house, id string)
-	wait := func(d time.Duration) step { return func(h *house, _ string) { h.clock.pass(d) } }
+	wait := func(d time.Duration) step { return func(h *house, _ string) { h.clock.Advance(d) } }
 	start := func(h *house, id string) { h.do(dave, id, change.Start{}) }
 	complete := func(c change.Complete) step { return func(h *house, id string) { h.do(dave, id, c) } }
 	nothing := change.Complete{Applied: []cmdb.Delta{}}
@@ -118,7 +118,7 @@ func TestAChangeUnderWayThatDoesNotPlanItIsNamedAsTheNearest(t *testing.T) {
 func TestABackedOutChangeExplainsThatItWasSetBack(t *testing.T) {
 	h := estate(t)
 	id := h.approved().ID
-	h.clock.pass(time.Hour)
+	h.clock.Advance(time.Hour)
 	h.do(dave, id, change.Start{})
 	h.observe("scan", sees("db-01", "16"))
 	h.do(dave, id, change.Complete{BackedOut: true})
@@ -128,7 +128,7 @@ func TestABackedOutChangeExplainsThatItWasSetBack(t *testing.T) {
 
 	h = estate(t)
 	id = h.approved().ID
-	h.clock.pass(time.Hour)
+	h.clock.Advance(time.Hour)
 	h.do(dave, id, change.Start{})
 	h.do(dave, id, change.Complete{})
 	h.observe("scan", sees("db-01", "15"))
@@ -141,19 +141,19 @@ func TestABackedOutChangeExplainsThatItWasSetBack(t *testing.T) {
 func TestHowChangesStandWhenTheEventIsHandledDoesNotMatter(t *testing.T) {
 	h := estate(t)
 	id := h.approved().ID
-	h.clock.pass(time.Hour)
+	h.clock.Advance(time.Hour)
 	h.do(dave, id, change.Start{})
 	h.observe("scan", sees("db-01", "16"))
 	h.do(dave, id, change.Complete{Applied: []cmdb.Delta{}})
 	h.do(erin, id, change.Review{Outcome: change.Successful}, change.Note{Text: "x"})
 	h.do(carol, id, change.Close{})
-	h.clock.pass(24 * time.Hour)
+	h.clock.Advance(24 * time.Hour)
 	require.Empty(t, h.drive(automation.Drift(h.drift())))
 	require.Empty(t, h.found(), "it was at work then")
 
 	h = estate(t)
 	h.observe("scan", sees("db-01", "16"))
-	h.clock.pass(time.Minute)
+	h.clock.Advance(time.Minute)
 	late := h.approved(cmdb.Set("db-01", "version", "16", "16.1"), cmdb.Set("db-01", "criticality", "high", "low"))
 	h.do(dave, late.ID, change.Start{})
 	cover := h.approved(cmdb.Set("db-02", "version", "15", "16"))
@@ -179,14 +179,14 @@ func TestTheFirstImportOfAnEstateRaisesNothing(t *testing.T) {
 	require.Empty(t, h.found())
 
 	// A minute later the source has looked again: that still belongs to it.
-	h.clock.pass(time.Minute)
+	h.clock.Advance(time.Minute)
 	items[1].Attributes = map[string]string{"version": "16.1"}
 	h.observe("scan", items...)
 	require.Empty(t, h.drive(automation.Drift(h.drift())))
 	require.Empty(t, h.found())
 
 	// After an hour it does not.
-	h.clock.pass(time.Hour)
+	h.clock.Advance(time.Hour)
 	items[1].Attributes = map[string]string{"version": "16.2"}
 	items[2].Relations = nil
 	h.observe("scan", items...)

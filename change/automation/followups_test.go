@@ -22,9 +22,9 @@ func (h *house) followUps(alter ...func(*automation.FollowUpsConfig)) automation
 // implemented is a change that has come to its review.
 func (h *house) implemented(complete change.Complete) change.Change {
 	c := h.approved()
-	h.clock.pass(time.Hour)
+	h.clock.Advance(time.Hour)
 	h.do(dave, c.ID, change.Start{})
-	h.clock.pass(time.Minute)
+	h.clock.Advance(time.Minute)
 	return h.do(dave, c.ID, complete)
 }
 

@@ -89,7 +89,7 @@ func TestARunCarriesItsChangeAsFarAsItGoes(t *testing.T) {
 				if i == 0 && c.people != nil {
 					c.people(h)
 				}
-				h.clock.pass(time.Minute)
+				h.clock.Advance(time.Minute)
 			}
 			require.Empty(t, h.again(automation.Pipelines(h.pipelines(carries))))
 			require.Len(t, h.all(), 1)

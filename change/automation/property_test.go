@@ -85,7 +85,7 @@ func play(t testing.TB, moves []move, every int, alter ...func(*automation.Drift
 		case "observe":
 			h.observe("scan", sees(ci, m.To))
 		case "wait":
-			h.clock.pass(time.Duration(m.Which) * 10 * time.Minute)
+			h.clock.Advance(time.Duration(m.Which) * 10 * time.Minute)
 		}
 		if every > 0 && i%every == 0 {
 			look()

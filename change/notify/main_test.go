@@ -22,6 +22,7 @@ import (
 	"github.com/rollforward/rollforward/eventstore/command"
 	"github.com/rollforward/rollforward/eventstore/memory"
 	"github.com/rollforward/rollforward/eventstore/relay"
+	"github.com/rollforward/rollforward/internal/fixture"
 	"github.com/rollforward/rollforward/internal/storefor"
 )
 
@@ -49,26 +50,12 @@ type house struct {
 	store    eventstore.Store
 	engine   *rollforward.Engine
 	registry *eventstore.Registry
-
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (h *house) clock() time.Time {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.now
-}
-
-func (h *house) pass(d time.Duration) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.now = h.now.Add(d)
+	clock    *fixture.Clock
 }
 
 func open(t testing.TB, store eventstore.Store, configs ...func(*rollforward.Config)) *house {
-	h := &house{t: t, store: store, now: monday}
-	config := rollforward.Config{Authorizer: roles, Types: notify.Types(), Clock: h.clock, Logger: quiet}
+	h := &house{t: t, store: store, clock: fixture.At(monday)}
+	config := rollforward.Config{Authorizer: roles, Types: notify.Types(), Clock: h.clock.Now, Logger: quiet}
 	for _, c := range configs {
 		c(&config)
 	}
@@ -88,7 +75,7 @@ func inMemory(t testing.TB, configs ...func(*rollforward.Config)) *house {
 		if h == nil {
 			return monday
 		}
-		return h.clock()
+		return h.clock.Now()
 	}))
 	h = open(t, store, configs...)
 	return h
@@ -140,9 +127,9 @@ func (h *house) whole(r change.Raise) change.Change {
 	c := h.scheduled(r)
 	h.do(carol, c.ID, change.Hold{Reason: "the vendor has called"})
 	h.do(carol, c.ID, change.Resume{})
-	h.pass(time.Hour)
+	h.clock.Advance(time.Hour)
 	h.do(dave, c.ID, change.Start{})
-	h.pass(time.Hour)
+	h.clock.Advance(time.Hour)
 	h.do(dave, c.ID, change.Complete{Notes: "went well"})
 	h.do(erin, c.ID, change.Review{Outcome: change.Successful})
 	return h.do(carol, c.ID, change.Close{})

@@ -24,7 +24,7 @@ import (
 func TestAReceiptSaysWhoWasToldWhatAndWhen(t *testing.T) {
 	h, p := inMemory(t).estate(), &post{}
 	c := h.scheduled(upgrade(all("zoe"), all("shop")))
-	h.pass(time.Minute)
+	h.clock.Advance(time.Minute)
 	require.NoError(t, h.feed(h.handler(p)))
 	receipts := h.of(c.ID)
 	require.Len(t, receipts, 2)
@@ -263,7 +263,7 @@ func TestANoticeIsGivenUpAfterALongTime(t *testing.T) {
 	tries := func() int { p.mu.Lock(); defer p.mu.Unlock(); return p.tried }
 	h.eventually(func() bool { return tries() > 5 })
 	require.Empty(t, h.of(c.ID), "it is patient for an hour")
-	h.pass(time.Hour)
+	h.clock.Advance(time.Hour)
 	h.eventually(func() bool { return len(h.of(c.ID)) == 2 })
 	stop()
 	receipts := h.of(c.ID)

@@ -1,13 +1,11 @@
 package command_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,6 +16,7 @@ import (
 	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/eventstore/command"
 	"github.com/rollforward/rollforward/eventstore/memory"
+	"github.com/rollforward/rollforward/internal/fixture"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -57,56 +56,20 @@ var registry = func() *eventstore.Registry {
 // noon is when the injected clock of these tests starts.
 var noon = time.Date(2026, 3, 31, 12, 0, 0, 0, time.UTC)
 
-// clock is set by hand.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) Advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
-
 // desk is a door with all that is around it.
 type desk struct {
 	*command.Door
 	t      testing.TB
 	store  eventstore.Store
 	memory *memory.Store
-	clock  *clock
-	log    *lines
-}
-
-// lines is what a logger wrote.
-type lines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	clock  *fixture.Clock
+	log    *fixture.Lines
 }
 
 // open opens a door on a new memory store, where everybody may do everything,
 // after change has had its way with the config.
 func open(t testing.TB, change func(*command.Config)) *desk {
-	d := &desk{t: t, memory: memory.New(), clock: &clock{now: noon}, log: &lines{}}
+	d := &desk{t: t, memory: memory.New(), clock: fixture.At(noon), log: &fixture.Lines{}}
 	config := command.Config{
 		Store: d.memory, Registry: registry, Authorizer: command.AllowAll, Clock: d.clock.Now,
 		Logger: slog.New(slog.NewTextHandler(d.log, nil)),
@@ -207,7 +170,7 @@ func TestEveryEventSaysWhoActedAndWhy(t *testing.T) {
 	d := open(t, nil)
 	d.clock.Advance(1234567 * time.Nanosecond) // 1.234567 ms
 	berlin := time.FixedZone("CET", 3600)
-	d.clock.now = d.clock.now.In(berlin)
+	d.clock.Set(d.clock.Now().In(berlin))
 	cause := uuid.Must(uuid.NewV7())
 	_, err := d.Delegate(context.Background(), command.As("ann"), command.Delegation{
 		Person: "ann", To: "bob", Actions: []string{"points.*"}, Until: noon.Add(time.Hour),

@@ -19,6 +19,7 @@ import (
 	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/eventstore/command"
 	"github.com/rollforward/rollforward/eventstore/memory"
+	"github.com/rollforward/rollforward/internal/fixture"
 	"github.com/rollforward/rollforward/internal/race"
 )
 
@@ -78,7 +79,7 @@ func TestRefusalsAreOfTheMonthByTheDoorsClockInUTC(t *testing.T) {
 		time.Date(2026, 4, 1, 0, 0, 0, 0, time.UTC),
 		time.Date(2026, 5, 1, 1, 0, 0, 0, time.FixedZone("", 7200)),
 	} {
-		d.clock.now = at
+		d.clock.Set(at)
 		_, err := d.Do(context.Background(), call("ann", "x", 1, ""), refusing(command.Refusal{Rule: "r"}))
 		require.Error(t, err)
 	}
@@ -364,7 +365,7 @@ func TestARefusalThatCannotBeRecordedIsStillARefusal(t *testing.T) {
 }
 
 func TestCloseSaysThatCountsAreLost(t *testing.T) {
-	d := &desk{clock: &clock{now: noon}, memory: memory.New()}
+	d := &desk{clock: fixture.At(noon), memory: memory.New()}
 	door, err := command.Open(command.Config{
 		Store: full{Store: d.memory}, Registry: registry, Authorizer: command.AllowAll, RefusalsPerMinute: 1, Clock: d.clock.Now,
 		Logger: slog.New(slog.DiscardHandler),

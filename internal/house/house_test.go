@@ -51,6 +51,7 @@ var arrows = map[string][]string{
 	"internal/wake":                       {},
 	"internal/bench":                      {"eventstore/..."},
 	"internal/disorder":                   {},
+	"internal/fixture":                    {},
 	"internal/pgtest":                     {},
 	"internal/pgtest/withpg":              {"internal/pgtest"},
 	"internal/race":                       {},

@@ -151,7 +151,7 @@ func (l *line) park(r eventstore.Recorded, t try) error {
 		if err := l.fenced(tx); err != nil {
 			return err
 		}
-		return decide(tx, Parked{Consumer: l.id, Event: r.ID, Stream: r.Stream, Type: r.Type, Attempts: t.attempts, Error: why})
+		return decide(tx, l.id, Parked{Consumer: l.id, Event: r.ID, Stream: r.Stream, Type: r.Type, Attempts: t.attempts, Error: why})
 	})
 	if err != nil {
 		return l.lost(fmt.Errorf("park event %s of consumer %q: %w", r.ID, l.id, err))

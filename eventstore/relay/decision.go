@@ -74,30 +74,21 @@ var ErrNotParked = errors.New("the event is not parked for this consumer")
 // [Types]; whoever calls them has authorised it. A consumer honours them within a
 // second, wherever it runs. What is decided already records nothing.
 func Park(tx *eventstore.Tx, consumer string, event eventstore.Event, why string) error {
-	return decide(tx, Parked{Consumer: consumer, Event: event.ID, Stream: event.Stream, Type: event.Type, Error: excerpt(why)})
+	return decide(tx, consumer, Parked{Consumer: consumer, Event: event.ID, Stream: event.Stream, Type: event.Type, Error: excerpt(why)})
 }
 
 // Retry decides that a parked event is delivered again. The error is ErrNotParked
 // where it is not parked.
 func Retry(tx *eventstore.Tx, consumer string, event uuid.UUID) error {
-	return decide(tx, Retried{Consumer: consumer, Event: event})
+	return decide(tx, consumer, Retried{Consumer: consumer, Event: event})
 }
 
 // Skip decides that a consumer is never given an event, parked or not.
 func Skip(tx *eventstore.Tx, consumer string, event uuid.UUID) error {
-	return decide(tx, Skipped{Consumer: consumer, Event: event})
+	return decide(tx, consumer, Skipped{Consumer: consumer, Event: event})
 }
 
-func decide(tx *eventstore.Tx, decision any) error {
-	consumer := ""
-	switch d := decision.(type) {
-	case Parked:
-		consumer = d.Consumer
-	case Retried:
-		consumer = d.Consumer
-	case Skipped:
-		consumer = d.Consumer
-	}
+func decide(tx *eventstore.Tx, consumer string, decision any) error {
 	_, err := decider.Do(tx, decisionStream(consumer), decision)
 	return err
 }

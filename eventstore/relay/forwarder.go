@@ -129,12 +129,7 @@ func (f *Forwarder) Close() error { return f.source.Close() }
 
 // Status returns how the forwarder stands; one that does not run has a name and a
 // topic only.
-func (f *Forwarder) Status() Status {
-	if running := f.source.Status(); len(running) > 0 {
-		return running[0]
-	}
-	return Status{Consumer: f.config.Name, Topic: f.topic}
-}
+func (f *Forwarder) Status() Status { return f.source.standing(f.topic) }
 
 // forward publishes a message and answers it.
 func (f *Forwarder) forward(m *message.Message) {

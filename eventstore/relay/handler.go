@@ -389,10 +389,7 @@ func (h *Handlers) atWork() []string {
 func (h *Handlers) Status() []Status {
 	all := make([]Status, len(h.all))
 	for i, p := range h.all {
-		all[i] = Status{Consumer: p.Name, Topic: p.Topic}
-		if running := h.sources[i].Status(); len(running) > 0 {
-			all[i] = running[0]
-		}
+		all[i] = h.sources[i].standing(p.Topic)
 	}
 	return all
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -91,12 +92,7 @@ var errSubscriberClosed = errors.New("relay: the subscriber is closed")
 func (s *Subscriber) forget(c *consumer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i, other := range s.consumers {
-		if other == c {
-			s.consumers = append(s.consumers[:i:i], s.consumers[i+1:]...)
-			return
-		}
-	}
+	s.consumers = slices.DeleteFunc(s.consumers, func(other *consumer) bool { return other == c })
 }
 
 // Close ends all subscriptions: no further message is handed out, those that were
@@ -106,7 +102,7 @@ func (s *Subscriber) Close() error {
 	s.mu.Lock()
 	first := !s.closed
 	s.closed = true
-	consumers := append([]*consumer(nil), s.consumers...)
+	consumers := slices.Clone(s.consumers)
 	s.mu.Unlock()
 	for _, c := range consumers {
 		if first {
@@ -128,4 +124,13 @@ func (s *Subscriber) Status() []Status {
 		all = append(all, c.status())
 	}
 	return all
+}
+
+// standing is the status of a subscriber that subscribes once: of one that does not
+// run it has the name and the topic only.
+func (s *Subscriber) standing(topic string) Status {
+	if running := s.Status(); len(running) > 0 {
+		return running[0]
+	}
+	return Status{Consumer: s.config.Name, Topic: topic}
 }

@@ -158,10 +158,7 @@ func Open(ctx context.Context, store eventstore.Store, config Config) (*Engine, 
 	doors := command.Config{
 		Recorded: func(records []eventstore.Recorded) { follower.Offer(records) },
 		Store:    store, Registry: registry, Authorizer: config.Authorizer, Clock: config.Clock,
-		HookTimeout: config.HookTimeout, RefusalsPerMinute: config.RefusalsPerMinute, Logger: config.Logger,
-	}
-	if config.Observer != nil {
-		doors.Observer = config.Observer
+		HookTimeout: config.HookTimeout, RefusalsPerMinute: config.RefusalsPerMinute, Logger: config.Logger, Observer: config.Observer,
 	}
 	door, err := command.Open(doors)
 	if err != nil {

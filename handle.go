@@ -98,11 +98,8 @@ func (e *Engine) start(ctx context.Context, h *handling, handlers []relay.Handle
 		}
 	}
 	config := relay.Config{
-		Store: e.store, Registry: e.registry, Lease: e.config.Lease, Grace: e.config.Grace, Logger: e.config.Logger,
+		Store: e.store, Registry: e.registry, Lease: e.config.Lease, Grace: e.config.Grace, Logger: e.config.Logger, Observer: e.config.Observer,
 		Before: func(ctx context.Context, env relay.Envelope) error { return e.follower.WaitFor(ctx, env.Position) },
-	}
-	if e.config.Observer != nil {
-		config.Observer = e.config.Observer
 	}
 	var err error
 	if h.Handlers, err = relay.New(config, handlers...); err != nil {

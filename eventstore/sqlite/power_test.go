@@ -236,23 +236,26 @@ func inspect(dir string, image map[string][]byte, h *heard, at int, r *rand.Rand
 		return lost, wrong, false, len(log), nil
 	}
 	// I4: what was not acknowledged is sent again and gives one outcome, and work goes on.
+	// What had been given up comes last: before what is in the air it would take its place.
 	after := &heard{}
-	for _, a := range h.attempts {
-		if a.tried > at {
-			continue
-		}
-		b := *a
-		if a.acked > at {
-			records, err := store.Append(ctx, a.events, a.expect)
-			switch {
-			case err == nil:
-				b.acked, b.refused, b.records = at, never, records
-			case a.refused <= at && errors.Is(err, eventstore.ErrConflict):
-			default:
-				return lost, wrong, true, len(log), fmt.Errorf("sent again: %w", err)
+	for _, givenUp := range []bool{false, true} {
+		for _, a := range h.attempts {
+			if a.tried > at || (a.refused <= at) != givenUp {
+				continue
 			}
+			b := *a
+			if a.acked > at {
+				records, err := store.Append(ctx, a.events, a.expect)
+				switch {
+				case err == nil:
+					b.acked, b.refused, b.records = at, never, records
+				case givenUp && errors.Is(err, eventstore.ErrConflict):
+				default:
+					return lost, wrong, true, len(log), fmt.Errorf("sent again: %w", err)
+				}
+			}
+			after.attempts = append(after.attempts, &b)
 		}
-		after.attempts = append(after.attempts, &b)
 	}
 	after.byID = after.ids()
 	if log, err = whole(store); err != nil {
@@ -369,4 +372,26 @@ func TestThePowerHarnessFailsOnAcknowledgementsBeforeTheCommit(t *testing.T) {
 	p := &powerCut{seed: powerSeed(t), images: imagesOfAControl(), early: true}
 	p.runUntil(t, func() bool { return p.lost > 0 })
 	require.Zero(t, p.damaged, "seed %d", p.seed)
+}
+
+// What one writer gave up and what it sent next expect the same version: sent again in
+// the order of their first sending, the former would take the place of the latter.
+func TestThePowerHarnessSendsWhatWasGivenUpLast(t *testing.T) {
+	attempts := []*attempt{
+		{events: []eventstore.Event{event("own")}, expect: eventstore.At("own", 0), tried: 0, refused: 1, acked: never},
+		{events: []eventstore.Event{event("own")}, expect: eventstore.At("own", 0), tried: 2, refused: never, acked: never},
+	}
+	h := &heard{attempts: attempts}
+	h.byID = h.ids()
+	resent := 0
+	for seed := range uint64(20) {
+		lost, wrong, again, _, err := inspect(t.TempDir(), nil, h, 3, rand.New(rand.NewPCG(seed, 1)))
+		require.NoError(t, err)
+		require.Empty(t, lost)
+		require.Empty(t, wrong)
+		if again {
+			resent++
+		}
+	}
+	require.NotZero(t, resent)
 }

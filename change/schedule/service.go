@@ -75,7 +75,7 @@ func New(c Config) (*Service, error) {
 // stand at the head of the log, for which it waits.
 func (s *Service) Judge(tx *command.Tx, o change.Occasion) (change.Timing, error) {
 	var found Found
-	err := s.follower.Within(tx.Tx, func(v *follow.View) (err error) {
+	err := s.follower.Within(tx.Tx, s.door.Last(), func(v *follow.View) (err error) {
 		found, err = s.conflicts(v, o)
 		return err
 	})
@@ -88,13 +88,13 @@ func (s *Service) conflicts(v *follow.View, o change.Occasion) (Found, error) {
 	return found, err
 }
 
-// head reads the folds at the head of the log.
+// head reads the folds at the head of the log, and after what this door has recorded.
 func (s *Service) head(ctx context.Context, read func(v *follow.View) error) error {
 	head, err := s.store.Head(ctx)
 	if err != nil {
 		return err
 	}
-	if err := s.follower.WaitFor(ctx, head); err != nil {
+	if err := s.follower.WaitFor(ctx, max(head, s.door.Last())); err != nil {
 		return err
 	}
 	return s.follower.View(ctx, read)

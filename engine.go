@@ -58,6 +58,11 @@ type Config struct {
 	// Clock is the one clock of the engine. Default time.Now.
 	Clock func() time.Time
 
+	// Backdating lets calls say when they happened, in command.Call.OccurredAt: for
+	// programs that bring history in from elsewhere. Elsewhere all happens when it is
+	// asked for, and a call that says otherwise is refused.
+	Backdating bool
+
 	// HookTimeout is how long one call of a hook may take before it refuses the
 	// command. Default 5 s.
 	HookTimeout time.Duration
@@ -157,7 +162,7 @@ func Open(ctx context.Context, store eventstore.Store, config Config) (*Engine, 
 	var follower *follow.Follower
 	doors := command.Config{
 		Recorded: func(records []eventstore.Recorded) { follower.Offer(records) },
-		Store:    store, Registry: registry, Authorizer: config.Authorizer, Clock: config.Clock,
+		Store:    store, Registry: registry, Authorizer: config.Authorizer, Clock: config.Clock, Backdating: config.Backdating,
 		HookTimeout: config.HookTimeout, RefusalsPerMinute: config.RefusalsPerMinute, Logger: config.Logger, Observer: config.Observer,
 	}
 	door, err := command.Open(doors)

@@ -3,7 +3,9 @@ package change_test
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 	"github.com/rollforward/rollforward/change"
 	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/eventstore/memory"
+	"github.com/rollforward/rollforward/eventstore/sqlite"
 )
 
 // compare runs ours and the limit in turns and reports how much longer ours takes.
@@ -118,6 +121,34 @@ func (n *bare) replay(t testing.TB, i int) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkRaiseAtOnce: 64 changes raised on a file, by 16 who come at once. Limit: by one
+// after the other. Those who draw a number while another's append is under way share
+// the next commit with it.
+func BenchmarkRaiseAtOnce(b *testing.B) {
+	raise := func(h *house, by int) {
+		var raising sync.WaitGroup
+		for range by {
+			raising.Go(func() {
+				for range 64 / by {
+					if _, err := h.changes.Raise(context.Background(), alice, change.Raise{Content: change.Content{Title: "Restart db-01", CIs: []string{"db-01"}}}); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+		}
+		raising.Wait()
+	}
+	limit, ours := onFile(b), onFile(b)
+	compare(b, func(int) { raise(limit, 1) }, func(int) { raise(ours, 16) })
+}
+
+func onFile(b *testing.B) *house {
+	store, err := sqlite.Open(filepath.Join(b.TempDir(), "changes.db"))
+	require.NoError(b, err)
+	b.Cleanup(func() { require.NoError(b, store.Close()) })
+	return open(b, store).estate()
 }
 
 // BenchmarkLoad: a change of 200 events into its state. Limit: decoding their payloads.

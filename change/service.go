@@ -49,8 +49,6 @@ type Service struct {
 	without     []string // guards that tests have taken out
 	states      *eventstore.Cache[Change]
 
-	raising chan struct{} // holds a token while a change is raised: numbers are taken in turn
-
 	mu     sync.Mutex
 	models map[string]versions // published versions, which never change
 }
@@ -66,8 +64,8 @@ func New(c Config) (*Service, error) {
 	s := &Service{
 		door: c.Door, store: c.Store, registry: c.Registry, follower: c.Follower, cmdb: c.CMDB, list: c.List,
 		risk: c.Risk, directory: c.Directory, expressions: c.Expressions, priority: c.Priority, calendar: c.Calendar,
-		states:  &eventstore.Cache[Change]{Copy: Change.handed},
-		raising: make(chan struct{}, 1), models: map[string]versions{},
+		states: &eventstore.Cache[Change]{Copy: Change.handed},
+		models: map[string]versions{},
 	}
 	// A policy that was refused when it was built is refused here, not with the
 	// first change.
@@ -91,12 +89,6 @@ func (s *Service) Raise(ctx context.Context, actor command.Actor, r Raise, then 
 // RaiseCall is Raise with all that a call can say: an idempotency key, a reason.
 // Action, Target and Content of call are set here.
 func (s *Service) RaiseCall(ctx context.Context, call command.Call, r Raise, then ...Command) (Change, error) {
-	select {
-	case s.raising <- struct{}{}:
-		defer func() { <-s.raising }()
-	case <-ctx.Done():
-		return Change{}, fmt.Errorf("raise a change: %w", ctx.Err())
-	}
 	var c Change
 	done, err := s.door.Do(ctx, s.raiseCall(call, r, then), func(tx *command.Tx) (err error) {
 		c, err = s.raise(tx, r, then)
@@ -202,11 +194,6 @@ func (s *Service) Load(tx *command.Tx, id string) (Change, error) {
 
 // raise is the unit of work of a raise.
 func (s *Service) raise(tx *command.Tx, r Raise, then []Command) (Change, error) {
-	n, err := tx.Check(register)
-	if err != nil {
-		return Change{}, err
-	}
-	id := number(n + 1)
 	m, t, err := s.chosen(tx, &r)
 	if err != nil {
 		return Change{}, err
@@ -229,6 +216,11 @@ func (s *Service) raise(tx *command.Tx, r Raise, then []Command) (Change, error)
 		}
 		taken = version > 0
 	}
+	n, err := tx.Number(register)
+	if err != nil {
+		return Change{}, err
+	}
+	id := number(n + 1)
 	c, err := s.decide(tx, id, r, func(c Change) (facts, error) {
 		f, err := s.gather(tx, c, r, m, t)
 		f.newID, f.external = id, taken

@@ -53,8 +53,6 @@ type Service struct {
 	states    *eventstore.Cache[Release]
 	installed eventstore.Decider[InForce, any] // that remembers
 	graphs    eventstore.Decider[graphs, any]
-
-	planning chan struct{} // holds a token while a release is planned: numbers are taken in turn
 }
 
 // ErrUnknown says that there is no release of that ID.
@@ -73,7 +71,6 @@ func New(c Config) (*Service, error) {
 		calendar: c.Calendar, directory: c.Directory, expressions: c.Expressions, policies: c.Policies,
 		states:    &eventstore.Cache[Release]{Copy: Release.handed},
 		installed: inForceFolder, graphs: graphFolder,
-		planning: make(chan struct{}, 1),
 	}
 	s.installed.Cache, s.graphs.Cache = &eventstore.Cache[InForce]{Limit: 16_384}, &eventstore.Cache[graphs]{}
 	for _, p := range append(slices.Clone(c.Processes), Processes()...) {
@@ -104,12 +101,6 @@ func (s *Service) Plan(ctx context.Context, actor command.Actor, p Plan, then ..
 // PlanCall is Plan with all that a call can say: an idempotency key, a reason.
 // Action, Target and Content of call are set here.
 func (s *Service) PlanCall(ctx context.Context, call command.Call, p Plan, then ...Command) (Release, error) {
-	select {
-	case s.planning <- struct{}{}:
-		defer func() { <-s.planning }()
-	case <-ctx.Done():
-		return Release{}, fmt.Errorf("plan a release: %w", ctx.Err())
-	}
 	var r Release
 	done, err := s.door.Do(ctx, s.planCall(call, p, then), func(tx *command.Tx) (err error) {
 		r, err = s.plan(tx, p, then)
@@ -194,17 +185,17 @@ func (s *Service) WhyPlan(ctx context.Context, actor command.Actor, p Plan, then
 
 // plan is the unit of work of a plan.
 func (s *Service) plan(tx *command.Tx, p Plan, then []Command) (Release, error) {
-	n, err := tx.Check(register)
-	if err != nil {
-		return Release{}, err
-	}
-	id := number(n + 1)
 	if p.Process == "" {
 		p.Process = "waterfall"
 	}
 	if err := tx.Authorize(p.action(), "", map[string][]string{"kind": {string(p.Content.Kind)}, "process": {p.Process}, "ci": p.Content.CIs()}); err != nil {
 		return Release{}, err
 	}
+	n, err := tx.Number(register)
+	if err != nil {
+		return Release{}, err
+	}
+	id := number(n + 1)
 	r, _, err := s.decide(tx, id, p, func(Release) (facts, error) {
 		return facts{now: tx.Now, actor: tx.Call.Actor, newID: id, process: s.process(p.Process), without: s.without}, nil
 	})

@@ -47,6 +47,29 @@ func (c Call) check() error {
 	return Refuse(wrong...)
 }
 
+// earliest is when history begins; what is said to be older has digits missing.
+var earliest = time.Date(1900, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// timely returns nil or an *Error that says why a call may not be of its time.
+func (d *Door) timely(c Call) error {
+	at := c.OccurredAt.UTC()
+	switch {
+	case at.IsZero():
+		return nil
+	case !d.config.Backdating:
+		return Refuse(Refusal{
+			Kind: Denied, Rule: "backdating", Field: "occurred_at",
+			Reason: "the command says when it happened, and here it happens when it is asked for",
+			Remedy: "leave the time out; a program that brings history in opens its door with Backdating",
+		})
+	case at.Before(earliest):
+		return Refuse(malformed("too-early", "occurred_at", fmt.Sprintf("it would have happened in the year %d", at.Year()), "give the time in full"))
+	case at.After(d.Now()):
+		return Refuse(malformed("still-to-come", "occurred_at", fmt.Sprintf("it would have happened at %s, which is still to come", at.Format(time.RFC3339)), "give a time that has passed, or none"))
+	}
+	return nil
+}
+
 // checkText appends to wrong what is wrong with a text. Prose may have line
 // breaks and tabs, a name no control character at all.
 func checkText(wrong []Refusal, field, text string, limit int, prose bool) []Refusal {

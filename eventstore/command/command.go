@@ -37,6 +37,7 @@ package command
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -77,6 +78,13 @@ type Call struct {
 	Content     any       // what is asked for, as JSON without Go's type names: a key that comes again with other content is refused
 	Correlation string    // what belongs to one undertaking shares it
 	Causation   uuid.UUID // ID of the event that caused the command
+
+	// OccurredAt is when it happened, where that was not now: of history that is brought
+	// in from elsewhere. Rules and delegations go by it, and so do the times that are
+	// recorded, but for RecordedAt and for refusals, which are counted when they come. It
+	// is no part of what a key stands for. The zero time is now; others need
+	// Config.Backdating, and have passed.
+	OccurredAt time.Time
 
 	// Fence are streams that must stand at these versions, such as that of a lease:
 	// otherwise nothing is recorded but the refusals, and the error is an

@@ -18,6 +18,7 @@ type Config struct {
 	Registry          *eventstore.Registry        // with Types of this package among its types
 	Authorizer        Authorizer                  // without one Open fails: name AllowAll if everybody may do everything
 	Clock             func() time.Time            // default time.Now
+	Backdating        bool                        // calls may say when they happened, see Call.OccurredAt: for programs that bring history in
 	HookTimeout       time.Duration               // of one call of a hook; default 5 s
 	RefusalsPerMinute int                         // listed for one actor and rule before they are only counted; default 10
 	Recorded          func([]eventstore.Recorded) // told of every append of the door, such as a follower's Offer; default nobody
@@ -27,11 +28,12 @@ type Config struct {
 
 // Door is where commands come in. Its methods may be called concurrently.
 type Door struct {
-	config   Config
-	builtIn  bool // the authorizer is one of this package: it does no I/O and needs no deadline
-	last     atomic.Uint64
-	counts   counts
-	refusals refusals
+	config    Config
+	builtIn   bool // the authorizer is one of this package: it does no I/O and needs no deadline
+	last      atomic.Uint64
+	counts    counts
+	refusals  refusals
+	registers registers
 
 	mu       sync.Mutex
 	inside   int           // commands under way

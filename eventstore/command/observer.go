@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/rollforward/rollforward/eventstore"
 )
@@ -50,7 +51,11 @@ func (w *work) append(ctx context.Context, events []eventstore.Event, expect []e
 
 // metadata is that of what a call records, in its context.
 func (d *Door) metadata(ctx context.Context, call Call) eventstore.Metadata {
-	meta := call.metadata(d.Now())
+	at := d.Now()
+	if d.config.Backdating && !call.OccurredAt.IsZero() {
+		at = call.OccurredAt.UTC().Truncate(time.Microsecond)
+	}
+	meta := call.metadata(at)
 	if d.config.Observer != nil {
 		meta.Traceparent = d.config.Observer.Traceparent(ctx)
 	}

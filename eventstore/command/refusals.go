@@ -80,7 +80,7 @@ func (d *Door) refuse(ctx context.Context, e *Error) {
 
 func (d *Door) tally(meta eventstore.Metadata, e *Error) []entry {
 	var entries []entry
-	now := meta.OccurredAt
+	now := d.Now()                 // whenever what is refused says that it happened
 	meta.Reason, meta.Key = "", "" // so that what a refusal takes is bounded
 	d.refusals.mu.Lock()
 	defer d.refusals.mu.Unlock()

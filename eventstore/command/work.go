@@ -29,14 +29,19 @@ type work struct {
 	key   key // zero where the call has none, or is only tried
 	tried bool
 
+	attempts int // begun
+
 	// Of the attempt under way.
 	tx   *Tx
 	done Done
-	own  int // events of the door itself, which need nobody's permission
+	turn *register // that it has drawn a number from, until it appends
+	own  int       // events of the door itself, which need nobody's permission
 }
 
 // attempt is what Update runs, again after every conflict.
 func (w *work) attempt(inner *eventstore.Tx) error {
+	w.pass() // the one before may have ended without an append
+	w.attempts++
 	meta := w.door.metadata(inner.Context(), w.call)
 	tx := &Tx{Tx: inner, Call: w.call, Now: meta.OccurredAt, work: w}
 	w.tx, w.done, w.own = tx, Done{}, 0
@@ -65,13 +70,21 @@ func (w *work) attempt(inner *eventstore.Tx) error {
 
 // Append lets through what was permitted, and of what is only tried nothing: it
 // is held against the limits and the streams, as the store would.
-func (w *work) Append(ctx context.Context, events []eventstore.Event, expect ...eventstore.Expect) ([]eventstore.Recorded, error) {
+func (w *work) Append(ctx context.Context, events []eventstore.Event, expect ...eventstore.Expect) (records []eventstore.Recorded, err error) {
 	if len(events) > w.own && !w.tx.permitted {
 		return nil, eventstore.NotApplied(Refuse(Refusal{
 			Kind: Denied, Rule: "not-authorized",
 			Reason: "the command records without having asked whether the actor may",
 			Remedy: "have the unit of work ask Tx.Authorize",
 		}))
+	}
+	if r := w.turn; r != nil {
+		r.begin(events, expect)
+		w.pass()
+		err = ErrAborted // should the store panic
+		defer func() { r.end(err) }()
+		records, err = w.append(ctx, events, expect)
+		return records, err
 	}
 	if !w.tried {
 		return w.append(ctx, events, expect)
@@ -91,8 +104,22 @@ func (w *work) Append(ctx context.Context, events []eventstore.Event, expect ...
 	return nil, nil
 }
 
-// Recall is that of the store; see eventstore.Recaller.
+// pass ends the turn of who has drawn a number.
+func (w *work) pass() {
+	if w.turn != nil {
+		w.turn.pass()
+		w.turn = nil
+	}
+}
+
+// Recall is that of the store, but for a stream that a number is drawn from; see
+// eventstore.Recaller.
 func (w *work) Recall(stream string) (version uint64, ok bool) {
+	if w.turn != nil && w.turn.stream == stream {
+		if version, ok := w.turn.expected(); ok {
+			return version, true
+		}
+	}
 	if known, can := w.Store.(eventstore.Recaller); can {
 		return known.Recall(stream)
 	}
@@ -153,7 +180,11 @@ func (d *Door) try(ctx context.Context, call Call, f func(tx *Tx) error) ([]Refu
 }
 
 func (w *work) run(ctx context.Context) ([]eventstore.Recorded, error) {
+	defer w.pass()
 	if err := w.call.check(); err != nil {
+		return nil, err
+	}
+	if err := w.door.timely(w.call); err != nil {
 		return nil, err
 	}
 	if w.call.Key != "" {

@@ -105,7 +105,7 @@ func TestTheFoldsOfTheSmallHistoryAgreeWithItsLog(t *testing.T) {
 	eng, err := openEngine(t.Context(), store, h, c.Now)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, eng.Close()) }()
-	_, _, err = replayed(t.Context(), eng, store, h, a, c, nil)
+	_, _, err = replayed(t.Context(), newReplay(eng, h, c, atOnce), store, a, nil)
 	require.NoError(t, err)
 	foldsAgree(t, eng, logOf(t, store))
 	found, err := eng.Verify(t.Context())

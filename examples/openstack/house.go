@@ -97,7 +97,8 @@ func (h *history) classes() []cmdb.Class {
 	return all
 }
 
-// clock is the one clock of the engine: it follows the agenda and never goes back.
+// clock is the one clock of the engine: it follows the agenda and never goes back. What
+// is under way keeps the time of its entry.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -120,7 +121,7 @@ func (c *clock) follow(t time.Time) {
 // openEngine opens an engine and tells it how OpenStack releases: what is in the
 // log already is left as it is.
 func openEngine(ctx context.Context, store eventstore.Store, h *history, now func() time.Time) (*rollforward.Engine, error) {
-	eng, err := rollforward.Open(ctx, store, rollforward.Config{Authorizer: roles(h), Clock: now})
+	eng, err := rollforward.Open(ctx, store, rollforward.Config{Authorizer: roles(h), Clock: now, Backdating: true})
 	if err != nil {
 		return nil, err
 	}

@@ -18,6 +18,9 @@
 // The page goes to the standard output, and is the same whenever the same history
 // is replayed; how long it took goes to the standard error. On a file or a database that
 // has the history already nothing is appended. -rows replays the first rows only.
+//
+// Entries of the agenda that touch different deliverables are taken at once, -at-once
+// of them, so that they share the commits of the store.
 package main
 
 import (
@@ -31,7 +34,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/rollforward/rollforward"
 	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/eventstore/memory"
 	"github.com/rollforward/rollforward/eventstore/postgres"
@@ -56,12 +58,17 @@ func program() int {
 	return 0
 }
 
+// atOnce is how many entries are under way at once by default. Those of real history
+// that touch a deliverable of another are far apart: so many hardly ever wait.
+const atOnce = 32
+
 // options are what the command line says.
 type options struct {
-	data string // folder
-	rows int    // of the history, from the first; 0: all
-	file string // of SQLite
-	dsn  string // of PostgreSQL; both empty: in memory
+	data   string // folder
+	rows   int    // of the history, from the first; 0: all
+	atOnce int    // entries of the agenda
+	file   string // of SQLite
+	dsn    string // of PostgreSQL; both empty: in memory
 }
 
 func parse(args []string, errs io.Writer) (o options, err error) {
@@ -69,6 +76,7 @@ func parse(args []string, errs io.Writer) (o options, err error) {
 	flags.SetOutput(errs)
 	flags.StringVar(&o.data, "data", "", "folder of the history: release_changes.csv, deliverables, schedules")
 	flags.IntVar(&o.rows, "rows", 0, "how many rows of the history, from the first; 0 for all")
+	flags.IntVar(&o.atOnce, "at-once", atOnce, "how many entries of the agenda are under way at once, where they touch different deliverables")
 	store := flags.String("store", "memory", "memory, sqlite:FILE or postgres:DSN, where DSN is a connection string")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -81,6 +89,9 @@ func parse(args []string, errs io.Writer) (o options, err error) {
 	}
 	if o.rows < 0 {
 		return o, fmt.Errorf("-rows is 0 or more, not %d", o.rows)
+	}
+	if o.atOnce < 1 {
+		return o, fmt.Errorf("-at-once is 1 or more, not %d", o.atOnce)
 	}
 	kind, where, colon := strings.Cut(*store, ":")
 	switch {
@@ -123,10 +134,10 @@ func play(ctx context.Context, o options, out, errs io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	return onStore(ctx, store, h, a, o.file, out, errs)
+	return onStore(ctx, store, h, a, o, out, errs)
 }
 
-func onStore(ctx context.Context, store eventstore.Store, h *history, a *agenda, file string, out, errs io.Writer) (err error) {
+func onStore(ctx context.Context, store eventstore.Store, h *history, a *agenda, o options, out, errs io.Writer) (err error) {
 	c := &clock{}
 	c.follow(a.events[0].at)
 	eng, err := openEngine(ctx, store, h, c.Now)
@@ -139,13 +150,13 @@ func onStore(ctx context.Context, store eventstore.Store, h *history, a *agenda,
 		return err
 	}
 	var b *beside
-	if file != "" {
-		if b, err = newBeside(store, before, file); err != nil {
+	if o.file != "" {
+		if b, err = newBeside(store, before, o.file); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, b.close()) }()
 	}
-	p, took, err := replayed(ctx, eng, store, h, a, c, b)
+	p, took, err := replayed(ctx, newReplay(eng, h, c, o.atOnce), store, a, b)
 	if err != nil {
 		return err
 	}
@@ -160,9 +171,8 @@ const slice = 250
 
 // replayed replays the agenda, and returns the page and how long the replay took. What
 // it appends is made once more by b, unless that is nil.
-func replayed(ctx context.Context, eng *rollforward.Engine, store eventstore.Store, h *history, a *agenda, c *clock, b *beside) (*report, spent, error) {
-	r := newReplay(eng, h, c)
-	took := spent{by: r.spent}
+func replayed(ctx context.Context, r *replay, store eventstore.Store, a *agenda, b *beside) (*report, spent, error) {
+	took := spent{atOnce: r.atOnce, by: r.spent}
 	for events := range slices.Chunk(a.events, slice) {
 		began := time.Now()
 		if err := r.run(ctx, events); err != nil {
@@ -175,14 +185,16 @@ func replayed(ctx context.Context, eng *rollforward.Engine, store eventstore.Sto
 			}
 		}
 	}
-	p, err := newReport(ctx, eng, store, r, a)
+	p, err := newReport(ctx, store, r, a)
 	return p, took, err
 }
 
-// spent is how long a replay took, in all and by kind of command.
+// spent is how long a replay took, in all and by kind of command: of commands that are
+// under way at once each counts, and the waits for each other.
 type spent struct {
-	all time.Duration
-	by  map[string]time.Duration
+	atOnce int
+	all    time.Duration
+	by     map[string]time.Duration
 }
 
 // speed prints how long the replay took and, on a file, how long the same appends
@@ -199,7 +211,7 @@ func speed(ctx context.Context, store eventstore.Store, before eventstore.Positi
 		fmt.Fprintf(errs, "nothing was appended: the log has it already (%.1f s)\n", took.all.Seconds())
 		return nil
 	}
-	fmt.Fprintf(errs, "%s events in %.1f s: %s events/s\n", grouped(events), took.all.Seconds(), grouped(int(float64(events)/took.all.Seconds())))
+	fmt.Fprintf(errs, "%s events in %.1f s: %s events/s, %d at once\n", grouped(events), took.all.Seconds(), grouped(int(float64(events)/took.all.Seconds())), took.atOnce)
 	for _, kind := range []string{"record", "raise", "rebase", "approve", "plan", "deploy"} {
 		fmt.Fprintf(errs, "  %-8s %6.1f s\n", kind, took.by[kind].Seconds())
 	}

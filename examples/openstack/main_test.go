@@ -2,15 +2,22 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/rogpeppe/go-internal/txtar"
 	"github.com/stretchr/testify/require"
 
+	"github.com/rollforward/rollforward/eventstore"
+	"github.com/rollforward/rollforward/eventstore/memory"
 	"github.com/rollforward/rollforward/internal/pgtest"
 	"github.com/rollforward/rollforward/internal/storefor"
 )
@@ -45,6 +52,9 @@ func small(t *testing.T) string {
 
 func played(t *testing.T, o options) (page, errs string) {
 	var out, e bytes.Buffer
+	if o.atOnce == 0 {
+		o.atOnce = atOnce
+	}
 	require.NoError(t, play(t.Context(), o, &out, &e))
 	return out.String(), e.String()
 }
@@ -63,6 +73,61 @@ func TestASecondRunOnAFileAppendsNothingAndPrintsTheSame(t *testing.T) {
 	left, err := filepath.Glob(file + ".*")
 	require.NoError(t, err)
 	require.Empty(t, left)
+}
+
+func TestThePageIsTheSameHoweverManyEntriesAreTakenAtOnce(t *testing.T) {
+	data := small(t)
+	one, _ := played(t, options{data: data, atOnce: 1})
+	for _, n := range []int{2, 3, 8, 64} {
+		for range 5 {
+			several, errs := played(t, options{data: data, atOnce: n})
+			require.Equal(t, one, several)
+			require.Contains(t, errs, fmt.Sprintf("%d at once", n))
+		}
+	}
+}
+
+// failing is a store on which appends fail from some number on.
+type failing struct {
+	eventstore.Store
+	left atomic.Int64
+}
+
+var errFull = errors.New("disk full")
+
+func (s *failing) Append(ctx context.Context, events []eventstore.Event, expect ...eventstore.Expect) ([]eventstore.Recorded, error) {
+	if s.left.Add(-1) < 0 {
+		return nil, eventstore.NotApplied(errFull)
+	}
+	return s.Store.Append(ctx, events, expect...)
+}
+
+// A replay that fails says where, and ends with all that was under way.
+func TestAReplayThatFailsSaysWhereAndCanBeRunAgain(t *testing.T) {
+	data := small(t)
+	want, _ := played(t, options{data: data})
+	for _, n := range []int{1, 16} {
+		t.Run(fmt.Sprint(n, " at once"), func(t *testing.T) {
+			h, err := readHistory(data, 0)
+			require.NoError(t, err)
+			store, where := &failing{Store: memory.New()}, 0
+			for appends := int64(12); ; appends += 3 {
+				store.left.Store(appends)
+				var out bytes.Buffer
+				err := onStore(t.Context(), store, h, newAgenda(h), options{atOnce: n}, &out, io.Discard)
+				if err == nil {
+					require.Equal(t, want, out.String())
+					require.NotZero(t, where)
+					return
+				}
+				require.ErrorIs(t, err, errFull)
+				if strings.Contains(err.Error(), "line ") { // else it failed before the first
+					where++
+				}
+				require.Empty(t, out.String())
+			}
+		})
+	}
 }
 
 // A run that was broken off goes on where it ended.

@@ -206,7 +206,7 @@ func TestTheRealHistoryEndsWhereItsFilesSayAtFullSize(t *testing.T) {
 	eng, err := openEngine(t.Context(), store, h, c.Now)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, eng.Close()) }()
-	p, _, err := replayed(t.Context(), eng, store, h, a, c, nil)
+	p, _, err := replayed(t.Context(), newReplay(eng, h, c, atOnce), store, a, nil)
 	require.NoError(t, err)
 	require.Empty(t, p.refused)
 

@@ -17,8 +17,9 @@ import (
 	"github.com/rollforward/rollforward/release"
 )
 
-// report is what the page says. Nothing in it depends on how long the run took, or
-// on whether the log was there before.
+// report is what the page says. Nothing in it depends on how long the run took, on
+// whether the log was there before, or on the numbers that were given to what was under
+// way at once.
 type report struct {
 	history   *history
 	agenda    *agenda
@@ -38,10 +39,11 @@ type report struct {
 // dates is how many past dates are checked.
 const dates = 20
 
-func newReport(ctx context.Context, eng *rollforward.Engine, store eventstore.Store, r *replay, a *agenda) (*report, error) {
+func newReport(ctx context.Context, store eventstore.Store, r *replay, a *agenda) (*report, error) {
 	p := &report{history: r.history, agenda: a, refused: r.refused, years: map[int]int{}, conflicts: tally{}}
-	if err := eng.View(ctx, func(v rollforward.View) error {
-		p.count(v)
+	var commits map[string]string
+	if err := r.View(ctx, func(v rollforward.View) error {
+		commits = p.count(v)
 		return nil
 	}); err != nil {
 		return nil, err
@@ -53,12 +55,21 @@ func newReport(ctx context.Context, eng *rollforward.Engine, store eventstore.St
 		p.events++
 	}
 	var err error
-	p.checks, err = checks(ctx, eng.CMDB, r.history, dates)
+	p.checks, err = checks(ctx, r.CMDB, r.history, dates)
+	for _, c := range p.checks {
+		for _, m := range c.mismatches {
+			for i, e := range m.history {
+				m.history[i].Cause = cmp.Or(commits[e.Cause], e.Cause)
+			}
+		}
+	}
 	return p, err
 }
 
-// count counts changes, releases and what the calendar said of them, at one cut.
-func (p *report) count(v rollforward.View) {
+// count counts changes, releases and what the calendar said of them, at one cut. It
+// returns of which commit each release is.
+func (p *report) count(v rollforward.View) map[string]string {
+	commits := map[string]string{}
 	seen := map[string]bool{}
 	judged := func(t change.Timing) (frozen bool) {
 		for _, c := range t.Conflicts {
@@ -86,6 +97,9 @@ func (p *report) count(v rollforward.View) {
 	for _, one := range v.Releases.Find(release.Filter{}) {
 		p.releases++
 		for _, d := range one.Deployments {
+			for _, report := range d.Reports {
+				commits[one.ID] = "commit " + report.ID
+			}
 			p.deploys++
 			p.years[d.At.Year()]++
 			if d.Timing != nil && judged(*d.Timing) {
@@ -93,6 +107,7 @@ func (p *report) count(v rollforward.View) {
 			}
 		}
 	}
+	return commits
 }
 
 // percentile returns the value below or at which so many percent of all lie, by

@@ -125,8 +125,9 @@ func strolls(t testing.TB, kind storefor.Kind, n int, without, deaf []string) (t
 	return took, reached, found
 }
 
-// Random people send random commands to changes of random sound models. The walk
-// of one seed again: ROLLFORWARD_WALK=2428 go test -run RandomWalks ./change
+// Random people send random commands to changes of random sound models. More of them:
+// ROLLFORWARD_WALKS=5000. The walk of one seed again:
+// ROLLFORWARD_WALK=2428 go test -run RandomWalks ./change
 func TestRandomWalksBreakNoRuleAtFullSize(t *testing.T) {
 	kind := storefor.Asked(t, storefor.Memory)
 	if text := os.Getenv("ROLLFORWARD_WALK"); text != "" {
@@ -136,7 +137,7 @@ func TestRandomWalksBreakNoRuleAtFullSize(t *testing.T) {
 		require.NoError(t, err)
 		return
 	}
-	n := walks(t, 150, 5_000)
+	n := walks(t, 150, 1_000)
 	begin := time.Now()
 	_, reached, found := strolls(t, kind, n, nil, nil)
 	require.NoError(t, found)

@@ -109,7 +109,7 @@ func TestRandomWalksKeepWhatIsPromisedAtFullSize(t *testing.T) {
 		t.Logf("%v", o.counts)
 		return
 	}
-	walks := 5_000
+	walks := 1_000
 	if race.Enabled {
 		walks = 20
 	}

@@ -342,12 +342,18 @@ func TestAServerThatCrashesUnderLoadLosesNothingAcknowledged(t *testing.T) {
 	})
 }
 
-// The control of F12: what is acknowledged before it is on disk is lost, and seen.
+// The control of F12: what is acknowledged before it is on disk is lost, and seen, where
+// nothing else brought it there in time.
 func TestTheHarnessSeesWhatACrashLosesThatWasAcknowledgedTooEarly(t *testing.T) {
-	seed := rand.Uint64() >> 1
-	x := crashing(t, seed, 1, nil, []string{"wal_writer_delay=10s"}, postgres.Unsynced())
-	t.Logf("%v; seed %d", x, seed)
-	require.Contains(t, strings.Join(x.problems, "\n"), "it was acknowledged, and is not there", "seed %d", seed)
+	for range 5 {
+		seed := rand.Uint64() >> 1
+		x := crashing(t, seed, 1, nil, []string{"wal_writer_delay=10s"}, postgres.Unsynced())
+		t.Logf("%v; seed %d", x, seed)
+		if strings.Contains(strings.Join(x.problems, "\n"), "it was acknowledged, and is not there") {
+			return
+		}
+	}
+	t.Fatal("no crash lost what was acknowledged too early: the harness cannot tell good from bad")
 }
 
 // What a reader missed or read twice is counted.

@@ -325,13 +325,18 @@ func (p *proceeding) command(ctx context.Context, e given, env relay.Envelope, t
 	if !keyed {
 		call.Key, call.Fence = "", nil
 	}
-	_, err := p.door.Do(ctx, call, func(tx *command.Tx) error {
+	decided := false
+	answer, err := p.door.Do(ctx, call, func(tx *command.Tx) error {
 		if err := tx.Authorize(call.Action, "", nil); err != nil {
 			return err
 		}
+		decided = true
 		defer p.reach(atDecide)
 		return tx.RecordBlind(effectStream, done{e.Sequence, env.Stream, token})
 	})
+	if decided && answer.Repeated {
+		say("overtaken")
+	}
 	return err
 }
 

@@ -53,6 +53,7 @@ type pair struct {
 	moments           map[string]int // of hand-overs
 	reached           int            // points at which a process was held
 	refused           int            // effects that the fence refused
+	overtaken         int            // effects that the key answered: another had decided the same meanwhile
 }
 
 type process struct {
@@ -175,6 +176,8 @@ func (p *pair) take(r report) error {
 		p.reached++
 	case "refused":
 		p.refused++
+	case "overtaken":
+		p.overtaken++
 	case "ended":
 		r.ended = true
 	case "":
@@ -466,5 +469,5 @@ func (p *pair) find() (f finding, err error) {
 }
 
 func (p *pair) String() string {
-	return fmt.Sprintf("%q: %d hand-overs, %d processes killed, at %v; %d stops within a commit were ended; the fence refused %d effects; seed %d", p.role, p.handovers, p.killed, p.moments, p.unstuck, p.refused, p.seed)
+	return fmt.Sprintf("%q: %d hand-overs, %d processes killed, at %v; %d stops within a commit were ended; the fence refused %d effects, the key %d; seed %d", p.role, p.handovers, p.killed, p.moments, p.unstuck, p.refused, p.overtaken, p.seed)
 }

@@ -1,7 +1,6 @@
 package follow_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +20,7 @@ import (
 	"github.com/rollforward/rollforward/eventstore"
 	"github.com/rollforward/rollforward/eventstore/follow"
 	"github.com/rollforward/rollforward/eventstore/memory"
+	"github.com/rollforward/rollforward/internal/fixture"
 	"github.com/rollforward/rollforward/internal/storefor"
 )
 
@@ -287,22 +287,7 @@ func (s *faulty) SaveCheckpoints(ctx context.Context, checkpoints ...eventstore.
 }
 
 // logged is a logger and what was written to it.
-type logged struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logged) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(b)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
+type logged struct{ fixture.Lines }
 
 func (l *logged) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 

@@ -187,7 +187,7 @@ func (s *Service) look(tx *command.Tx, c Change, content Content, applied []cmdb
 	declared := content.Declared()
 	g := &graphFacts{classes: map[string]string{}}
 	f.graph = g
-	err = s.follower.Within(tx.Tx, s.door.Last(), func(v *follow.View) error {
+	err = s.follower.Within(tx.Tx, func(v *follow.View) error {
 		graph := s.cmdb.In(v)
 		var existing []string
 		var cis []FactCI

@@ -333,7 +333,7 @@ func (s *Service) look(tx *command.Tx, r Release, a aim, f facts, changes []chan
 
 // view reads the folds at the head of the log.
 func (s *Service) view(tx *command.Tx, read func(v *follow.View)) error {
-	return s.follower.Within(tx.Tx, s.door.Last(), func(v *follow.View) error {
+	return s.follower.Within(tx.Tx, func(v *follow.View) error {
 		read(v)
 		return nil
 	})

@@ -75,7 +75,7 @@ func New(c Config) (*Service, error) {
 // stand at the head of the log, for which it waits.
 func (s *Service) Judge(tx *command.Tx, o change.Occasion) (change.Timing, error) {
 	var found Found
-	err := s.follower.Within(tx.Tx, s.door.Last(), func(v *follow.View) (err error) {
+	err := s.follower.Within(tx.Tx, func(v *follow.View) (err error) {
 		found, err = s.conflicts(v, o)
 		return err
 	})

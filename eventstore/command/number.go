@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync"
-
-	"github.com/rollforward/rollforward/eventstore"
 )
 
 // Number pins a stream that only counts, such as the one whose version is the number
@@ -89,19 +87,8 @@ func (r *register) take(ctx context.Context, again bool) error {
 // pass ends the turn.
 func (r *register) pass() { <-r.turn }
 
-// begin says that an append to the stream is under way, and what is expected of it.
-func (r *register) begin(events []eventstore.Event, expect []eventstore.Expect) {
-	next := uint64(0)
-	for _, x := range expect {
-		if x.Stream == r.stream {
-			next = x.Version
-		}
-	}
-	for _, e := range events {
-		if e.Stream == r.stream {
-			next++
-		}
-	}
+// begin says that an append is under way, behind which the stream stands at next.
+func (r *register) begin(next uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.underWay == 0 {

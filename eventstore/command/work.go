@@ -78,15 +78,15 @@ func (w *work) Append(ctx context.Context, events []eventstore.Event, expect ...
 			Remedy: "have the unit of work ask Tx.Authorize",
 		}))
 	}
-	if r := w.turn; r != nil {
-		r.begin(events, expect)
-		w.pass()
-		err = ErrAborted // should the store panic
-		defer func() { r.end(err) }()
-		records, err = w.append(ctx, events, expect)
-		return records, err
-	}
 	if !w.tried {
+		for _, x := range w.done.Streams {
+			if r := w.turn; r != nil && r.stream == x.Stream {
+				r.begin(x.Version)
+				err = ErrAborted // should the store panic
+				defer func() { r.end(err) }()
+			}
+		}
+		w.pass()
 		return w.append(ctx, events, expect)
 	}
 	if err := eventstore.Validate(events, expect); err != nil {
@@ -110,6 +110,13 @@ func (w *work) pass() {
 		w.turn.pass()
 		w.turn = nil
 	}
+}
+
+// Head is that of the store, or what the door has recorded, where the end of the log
+// that can be read lags behind that.
+func (w *work) Head(ctx context.Context) (eventstore.Position, error) {
+	head, err := w.Store.Head(ctx)
+	return max(head, w.door.Last()), err
 }
 
 // Recall is that of the store, but for a stream that a number is drawn from; see
